@@ -223,22 +223,24 @@ type Message struct {
 
 // Invite lets people into a guild (Resources, "Invite").
 type Invite struct {
-	Code                     string     `json:"code"`
-	Type                     int        `json:"type"`
-	GuildID                  Snowflake  `json:"guild_id"`
-	Guild                    *Guild     `json:"guild,omitempty"`
-	ChannelID                Snowflake  `json:"channel_id"`
-	Channel                  *Channel   `json:"channel"`
-	Inviter                  *User      `json:"inviter,omitempty"`
-	InviterID                Snowflake  `json:"-"`
-	ApproximateMemberCount   int        `json:"approximate_member_count,omitempty"`
-	ApproximatePresenceCount int        `json:"approximate_presence_count,omitempty"`
-	Uses                     int        `json:"uses"`
-	MaxUses                  int        `json:"max_uses"`
-	MaxAge                   int        `json:"max_age"`
-	Temporary                bool       `json:"temporary"`
-	CreatedAt                time.Time  `json:"created_at"`
-	ExpiresAt                *time.Time `json:"expires_at"`
+	Code                     string    `json:"code"`
+	Type                     int       `json:"type"`
+	GuildID                  Snowflake `json:"guild_id"`
+	Guild                    *Guild    `json:"guild,omitempty"`
+	ChannelID                Snowflake `json:"channel_id"`
+	Channel                  *Channel  `json:"channel"`
+	Inviter                  *User     `json:"inviter,omitempty"`
+	InviterID                Snowflake `json:"-"`
+	ApproximateMemberCount   int       `json:"approximate_member_count,omitempty"`
+	ApproximatePresenceCount int       `json:"approximate_presence_count,omitempty"`
+	// RoleIDs are given to whoever enters by this invite.
+	RoleIDs   []Snowflake `json:"role_ids,omitempty"`
+	Uses      int         `json:"uses"`
+	MaxUses   int         `json:"max_uses"`
+	MaxAge    int         `json:"max_age"`
+	Temporary bool        `json:"temporary"`
+	CreatedAt time.Time   `json:"created_at"`
+	ExpiresAt *time.Time  `json:"expires_at"`
 }
 
 // Application is what a bot belongs to (Resources, "Application").

@@ -1,0 +1,128 @@
+// Package sfu owns who hears whom on one media worker: peers, channels,
+// producers, their speaking state, and the header that every forwarded packet
+// leaves with. It is driven by posted commands and received packets and is
+// drained of deliveries and events. It never touches keys, sockets or clocks:
+// transports open packets before it and seal them after it.
+package sfu
+
+// PeerID names one client's media transport on a worker. Signalling chooses it,
+// never reuses it while the process lives, and never uses zero.
+type PeerID uint64
+
+// Flags is what signalling knows of a peer that changes what is forwarded.
+type Flags uint8
+
+// Peer flags.
+const (
+	// Muted drops what the peer sends: server mute, missing SPEAK, suppressed.
+	Muted Flags = 1 << iota
+	// Deafened forwards nothing to the peer: server deafen or self deafen.
+	Deafened
+	// Priority marks a priority speaker.
+	Priority
+)
+
+// Command is one order to a worker; exactly one field is set. Commands are plain
+// data: they can be logged, sent to another process, and replayed to a worker
+// that lost its state, which then is the state they describe.
+type Command struct {
+	Add     *AddPeer     `cbor:"1,keyasint,omitempty"`
+	Native  *SetNative   `cbor:"2,keyasint,omitempty"`
+	Browser *SetBrowser  `cbor:"3,keyasint,omitempty"`
+	Keys    *SetSRTPKeys `cbor:"4,keyasint,omitempty"`
+	Update  *UpdatePeer  `cbor:"5,keyasint,omitempty"`
+	Remove  *RemovePeer  `cbor:"6,keyasint,omitempty"`
+}
+
+// AddPeer puts a peer into a channel. SSRC is what others hear it under and
+// what a native client sends under: chosen by signalling, unique on the worker,
+// not reused for at least an hour, low two bits zero (the next three are kept
+// for video, RTX and stream audio).
+type AddPeer struct {
+	Peer    PeerID `cbor:"1,keyasint"`
+	Channel uint64 `cbor:"2,keyasint"`
+	SSRC    uint32 `cbor:"3,keyasint"`
+	Flags   Flags  `cbor:"4,keyasint"`
+}
+
+// SetNative gives a peer the native transport: an encryption mode of package
+// proto and its 32-byte key.
+type SetNative struct {
+	Peer PeerID   `cbor:"1,keyasint"`
+	Mode string   `cbor:"2,keyasint"`
+	Key  [32]byte `cbor:"3,keyasint"`
+}
+
+// SetBrowser gives a peer the browser transport. Ufrags and passwords are ICE's
+// (RFC 8445 §5.3); LocalUfrag is unique on the worker. Fingerprint is
+// "<algorithm> <hex bytes with colons>" of the client's certificate. OpusPT and
+// AudioLevelID are the client's numbers (AudioLevelID 0: not negotiated).
+type SetBrowser struct {
+	Peer         PeerID `cbor:"1,keyasint"`
+	LocalUfrag   string `cbor:"2,keyasint"`
+	LocalPwd     string `cbor:"3,keyasint"`
+	RemoteUfrag  string `cbor:"4,keyasint"`
+	Fingerprint  string `cbor:"5,keyasint"`
+	OpusPT       uint8  `cbor:"6,keyasint"`
+	AudioLevelID uint8  `cbor:"7,keyasint"`
+}
+
+// SetSRTPKeys gives a browser peer the keys that DTLS ended with, in a replay:
+// the first time they come out of the worker itself, as Event.Keys.
+type SetSRTPKeys struct {
+	Peer    PeerID `cbor:"1,keyasint"`
+	Profile uint16 `cbor:"2,keyasint"` // RFC 5764 §4.1.2 and RFC 7714 §14.2 number
+	// Keying is client key, server key, client salt, server salt
+	// (RFC 5764 §4.2).
+	Keying []byte `cbor:"3,keyasint"`
+}
+
+// UpdatePeer changes a peer's flags.
+type UpdatePeer struct {
+	Peer  PeerID `cbor:"1,keyasint"`
+	Flags Flags  `cbor:"2,keyasint"`
+}
+
+// RemovePeer ends a peer. Unknown peers are ignored.
+type RemovePeer struct {
+	Peer PeerID `cbor:"1,keyasint"`
+}
+
+// Event is what a worker tells signalling; exactly one field is set.
+type Event struct {
+	Connected *PeerConnected `cbor:"1,keyasint,omitempty"`
+	Speaking  *PeerSpeaking  `cbor:"2,keyasint,omitempty"`
+	Lost      *PeerLost      `cbor:"3,keyasint,omitempty"`
+	Keys      *SetSRTPKeys   `cbor:"4,keyasint,omitempty"`
+}
+
+// PeerConnected says that the first packet of a peer decrypted.
+type PeerConnected struct {
+	Peer PeerID `cbor:"1,keyasint"`
+}
+
+// PeerSpeaking says that a peer began or ended to speak. The first On of a peer
+// comes within 100 ms of its first voice packet, Off about 300 ms after its last.
+type PeerSpeaking struct {
+	Peer PeerID `cbor:"1,keyasint"`
+	On   bool   `cbor:"2,keyasint"`
+}
+
+// LostReason says why a peer's transport ended.
+type LostReason uint8
+
+// Reasons.
+const (
+	// LostConsent is 30 s without a STUN check (RFC 7675) on a browser peer.
+	LostConsent LostReason = 1 + iota
+	// LostHandshake is a failed DTLS handshake or a wrong fingerprint.
+	LostHandshake
+	// LostClosed is a DTLS close_notify or an RTCP BYE of the transport.
+	LostClosed
+)
+
+// PeerLost says that a peer's transport is gone. The peer stays until removed.
+type PeerLost struct {
+	Peer   PeerID     `cbor:"1,keyasint"`
+	Reason LostReason `cbor:"2,keyasint"`
+}
