@@ -1,0 +1,228 @@
+// Package bus owns the connection between Hubbub's roles: publish, subscribe and
+// request over NATS, embedded in this process or external, with CBOR messages.
+// It never looks into a message and never retries one: what was not delivered
+// is its sender's business.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Config says which bus to join. With an empty URL a server is embedded, without
+// a TCP listener unless Listen is set.
+type Config struct {
+	URL    string // of an external NATS server or cluster, comma-separated
+	Name   string // of this node, for the server's logs
+	Listen string // host:port for other processes, embedded only; empty for none
+	Log    *slog.Logger
+}
+
+// Errors of Request.
+var (
+	// ErrNoResponders means that nobody subscribes to the subject.
+	ErrNoResponders = errors.New("bus: nobody listens on that subject")
+	// ErrClosed means that the bus was closed or is out of reach.
+	ErrClosed = errors.New("bus: closed")
+)
+
+// maxPayload bounds one message: a snapshot of a large guild is the largest.
+const maxPayload = 32 << 20
+
+// Bus is one node's connection. It is safe for concurrent use.
+type Bus struct {
+	nc       *nats.Conn
+	embedded *server.Server
+	log      *slog.Logger
+}
+
+// Start joins the bus, starting an embedded server when no URL is given.
+func Start(cfg Config) (*Bus, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Bus{log: cfg.Log}
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.RetryOnFailedConnect(true),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			cfg.Log.Error("bus error", "subject", subject, "err", err)
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				cfg.Log.Warn("bus lost", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("bus back") }),
+	}
+	url := cfg.URL
+	if url == "" {
+		s, err := embed(cfg)
+		if err != nil {
+			return nil, err
+		}
+		b.embedded = s
+		opts = append(opts, nats.InProcessServer(s))
+	}
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		b.Close()
+		return nil, fmt.Errorf("bus: connect: %w", err)
+	}
+	b.nc = nc
+	return b, nil
+}
+
+func embed(cfg Config) (*server.Server, error) {
+	o := &server.Options{
+		ServerName: cfg.Name, DontListen: cfg.Listen == "", NoSigs: true, NoLog: true,
+		MaxPayload: maxPayload, MaxPending: 256 << 20,
+	}
+	if cfg.Listen != "" {
+		if err := setListen(o, cfg.Listen); err != nil {
+			return nil, err
+		}
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("bus: embedded server: %w", err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		s.Shutdown()
+		return nil, errors.New("bus: embedded server did not start in 10 s")
+	}
+	return s, nil
+}
+
+func setListen(o *server.Options, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("bus: listen address %q: %w", addr, err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return fmt.Errorf("bus: listen port %q: %w", port, err)
+	}
+	o.Host, o.Port = host, n
+	return nil
+}
+
+// Encode returns m as CBOR.
+func Encode(m any) ([]byte, error) { return cbor.Marshal(m) }
+
+// Decode reads CBOR into m.
+func Decode(data []byte, m any) error { return cbor.Unmarshal(data, m) }
+
+// Publish sends m to every subscriber of subject. It does not wait for delivery.
+func (b *Bus) Publish(subject string, m any) error {
+	data, err := Encode(m)
+	if err != nil {
+		return fmt.Errorf("bus: encode for %s: %w", subject, err)
+	}
+	return b.nc.Publish(subject, data)
+}
+
+// Message is one delivery. Data is the receiver's own.
+type Message struct {
+	Subject string
+	Data    []byte
+	msg     *nats.Msg
+}
+
+// Decode reads the message into v.
+func (m Message) Decode(v any) error { return Decode(m.Data, v) }
+
+// Respond answers a request with v; on a message without a reply subject it does
+// nothing.
+func (m Message) Respond(v any) error {
+	if m.msg == nil || m.msg.Reply == "" {
+		return nil
+	}
+	data, err := Encode(v)
+	if err != nil {
+		return fmt.Errorf("bus: encode reply on %s: %w", m.Subject, err)
+	}
+	return m.msg.Respond(data)
+}
+
+// Subscribe calls f for every message to subject ("*" stands for one token). f
+// runs on the subscription's own goroutine, in order, and must only post to a
+// mailbox: while it runs, later messages wait.
+func (b *Bus) Subscribe(subject string, f func(Message)) (unsubscribe func(), err error) {
+	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) {
+		f(Message{Subject: m.Subject, Data: m.Data, msg: m})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bus: subscribe %s: %w", subject, err)
+	}
+	// The mailbox behind f bounds what is kept; here only bytes are bounded.
+	if err := sub.SetPendingLimits(-1, 256<<20); err != nil {
+		return nil, fmt.Errorf("bus: subscribe %s: %w", subject, err)
+	}
+	// A subscription that the server does not know yet would lose the next
+	// publish of another connection.
+	if b.nc.IsConnected() {
+		if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
+			return nil, fmt.Errorf("bus: subscribe %s: %w", subject, err)
+		}
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// Request sends m and decodes the first answer into reply. The deadline is the
+// context's.
+func (b *Bus) Request(ctx context.Context, subject string, m, reply any) error {
+	data, err := Encode(m)
+	if err != nil {
+		return fmt.Errorf("bus: encode for %s: %w", subject, err)
+	}
+	msg, err := b.nc.RequestWithContext(ctx, subject, data)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return ErrNoResponders
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return ErrClosed
+	case err != nil:
+		return fmt.Errorf("bus: request %s: %w", subject, err)
+	}
+	return Decode(msg.Data, reply)
+}
+
+// Connected reports whether messages can be sent now.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }
+
+// Close leaves the bus and ends an embedded server.
+func (b *Bus) Close() {
+	if b.nc != nil {
+		b.nc.Close()
+	}
+	if b.embedded != nil {
+		b.embedded.Shutdown()
+		b.embedded.WaitForShutdown()
+	}
+}
+
+// ClientURL returns where other processes reach an embedded server that listens,
+// or "".
+func (b *Bus) ClientURL() string {
+	if b.embedded == nil || b.embedded.Addr() == nil {
+		return ""
+	}
+	return "nats://" + b.embedded.Addr().String()
+}
