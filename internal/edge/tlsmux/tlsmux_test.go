@@ -1,0 +1,131 @@
+package tlsmux
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve runs an HTTP server that answers with "tls" or "plain".
+func serve(t *testing.T, a *Authority) string {
+	t.Helper()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	l := Listen(inner, a.TLSConfig(), func(_ string, f func(context.Context)) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f(context.Background()) }()
+	})
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind := "plain"
+		if r.TLS != nil {
+			kind = "tls"
+		}
+		_, _ = io.WriteString(w, kind)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done; wg.Wait() })
+	return inner.Addr().String()
+}
+
+func get(t *testing.T, a *Authority, url string) string {
+	t.Helper()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(a.PEM())
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestOnePortSpeaksBoth(t *testing.T) {
+	a, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, a)
+	_, port, _ := net.SplitHostPort(addr)
+	for url, want := range map[string]string{
+		"http://" + addr:            "plain",
+		"https://" + addr:           "tls",
+		"https://localhost:" + port: "tls",
+		"http://localhost:" + port:  "plain",
+	} {
+		if got := get(t, a, url); got != want {
+			t.Errorf("%s answered %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestAuthorityIsKept(t *testing.T) {
+	dir := t.TempDir()
+	a, err := OpenAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a.PEM()) != string(b.PEM()) {
+		t.Error("a second start made another authority")
+	}
+	if err := os.WriteFile(dir+"/ca-key.pem", []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenAuthority(dir); err == nil {
+		t.Error("a broken key was accepted")
+	}
+}
+
+func TestSilentConnectionsAreBounded(t *testing.T) {
+	a, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, a)
+	var idle []net.Conn
+	for range maxPending {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	// Every place is taken by a client that says nothing: the next is cut at
+	// once instead of queueing.
+	over, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer over.Close()
+	_ = over.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := over.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("one connection too many: %v, want EOF", err)
+	}
+	for _, c := range idle {
+		_ = c.Close()
+	}
+}
