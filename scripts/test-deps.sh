@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what only tests need, where it is missing: Debian's browsers, and the
+# npm packages of the web app and of the third-party clients.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v firefox-esr >/dev/null || missing+=(firefox-esr)
+if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    echo "please install: ${missing[*]}" >&2
+    exit 1
+  fi
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+
+# npm ci runs again only when the lock file changed since the last time.
+for dir in web test/discordjs; do
+  [ -f "$dir/package-lock.json" ] || continue
+  stamp="$dir/node_modules/.lock-sum"
+  sum=$(sha256sum <"$dir/package-lock.json")
+  if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$sum" ]; then
+    (cd "$dir" && npm ci --no-audit --no-fund --loglevel=error)
+    echo "$sum" >"$stamp"
+  fi
+done
