@@ -72,12 +72,9 @@ func (w *Window) Fresh(index uint64) bool {
 // and whose index was fresh.
 func (w *Window) Commit(index uint64) {
 	if index > w.highest {
-		first, last := w.highest/64+1, index/64
-		if last-first >= windowBlocks {
-			first = last - windowBlocks + 1
-		}
-		for b := first; b <= last; b++ {
-			w.blocks[b%windowBlocks] = 0
+		current, last := w.highest/64, index/64
+		for i := range min(last-current, windowBlocks) {
+			w.blocks[(last-i)%windowBlocks] = 0
 		}
 		w.highest = index
 	}
