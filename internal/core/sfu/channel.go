@@ -1,0 +1,65 @@
+package sfu
+
+// channel is a set of peers who hear one another.
+type channel struct {
+	id    uint64
+	peers int // all of them, connected or not
+	// members are the connected peers: first the listening ones, then the deafened.
+	members   []Slot
+	listening int
+
+	sources     int // numbers given to sources so far
+	freeSources []int
+}
+
+func (c *channel) join(peers []peer, slot Slot) {
+	peers[slot].index = len(c.members)
+	c.members = append(c.members, slot)
+	if peers[slot].flags&Deafened == 0 {
+		c.swap(peers, len(c.members)-1, c.listening)
+		c.listening++
+	}
+}
+
+func (c *channel) leave(peers []peer, slot Slot) {
+	i := peers[slot].index
+	if i < c.listening {
+		c.listening--
+		c.swap(peers, i, c.listening)
+		i = c.listening
+	}
+	last := len(c.members) - 1
+	c.swap(peers, i, last)
+	c.members = c.members[:last]
+	peers[slot].index = absent
+}
+
+func (c *channel) swap(peers []peer, i, j int) {
+	m := c.members
+	m[i], m[j] = m[j], m[i]
+	peers[m[i]].index, peers[m[j]].index = i, j
+}
+
+// takeSource returns a small number, for receivers keep tables of them, that no
+// other source of the channel has now.
+func (c *channel) takeSource() int {
+	if n := len(c.freeSources); n > 0 {
+		source := c.freeSources[n-1]
+		c.freeSources = c.freeSources[:n-1]
+		return source
+	}
+	c.sources++
+	return c.sources - 1
+}
+
+func (c *channel) releaseSource(source int) { c.freeSources = append(c.freeSources, source) }
+
+// receivers appends all who hear what the member at index says.
+func (c *channel) receivers(dst []Slot, index int) []Slot {
+	listeners := c.members[:c.listening]
+	if uint(index) >= uint(c.listening) {
+		return append(dst, listeners...)
+	}
+	dst = append(dst, listeners[:index]...)
+	return append(dst, listeners[index+1:]...)
+}
