@@ -1,0 +1,160 @@
+package signalling
+
+import (
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/token"
+	"hubbub.dev/hubbub/proto"
+)
+
+// Command takes what a guild says of one join. A node gives it to all its shards,
+// since any of them may come to know the join.
+func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
+	m := member{c.Guild, c.User}
+	x := s.members[m]
+	switch {
+	case c.End:
+		s.note(now, m, notice{join: c.Join, ended: true})
+		if x != nil && x.join <= c.Join {
+			s.endByGuild(now, x, c)
+		}
+	case c.Update == nil:
+	case x != nil && x.join == c.Join:
+		x.VoiceFlags = *c.Update
+		s.refresh(x)
+	case x == nil || x.join < c.Join:
+		s.note(now, m, notice{join: c.Join, flags: c.Update})
+	}
+}
+
+func (s *Shard) endByGuild(now clock.Time, x *session, c guild.VoiceCommand) {
+	code := c.Code
+	if code == 0 {
+		code = proto.VoiceCloseDisconnected
+	}
+	s.remove(x)
+	if c.Moved {
+		x.closeBy, x.closeCode = now.Add(moveGrace), code
+	} else {
+		s.closeConn(now, x, code)
+	}
+}
+
+// note remembers a notice for as long as a token that was signed before it can
+// begin a session.
+func (s *Shard) note(now clock.Time, m member, n notice) {
+	said, known := s.notices[m]
+	if said.join > n.join || (said.join == n.join && said.ended) {
+		return
+	}
+	if !known && len(s.notices) >= maxNotices {
+		s.purge(now)
+		for any := range s.notices {
+			if len(s.notices) < maxNotices {
+				break
+			}
+			delete(s.notices, any)
+		}
+	}
+	n.expires = now.Add(token.VoiceLifetime)
+	s.notices[m] = n
+}
+
+func (s *Shard) purge(now clock.Time) {
+	for m, n := range s.notices {
+		if n.expires <= now {
+			delete(s.notices, m)
+		}
+	}
+}
+
+// Event takes what the worker says of a peer.
+func (s *Shard) Event(now clock.Time, e sfu.Event) {
+	switch {
+	case e.Speaking != nil:
+		if x := s.peers[e.Speaking.Peer]; x != nil {
+			x.onAir = e.Speaking.On
+			if x.onAir {
+				x.hushed = false
+			}
+			s.refresh(x)
+		}
+	case e.Lost != nil:
+		if x := s.peers[e.Lost.Peer]; x != nil {
+			s.lost(now, x, e.Lost.Reason)
+		}
+	}
+}
+
+// lost deals with a transport that is gone. A page that closed its own may be
+// about to select another; without consent or with a failed handshake there is
+// nothing to wait for, and the client has to join anew.
+func (s *Shard) lost(now clock.Time, x *session, reason sfu.LostReason) {
+	if reason == sfu.LostClosed {
+		x.onAir, x.transport = false, ""
+		x.selectBy = now.Add(reselectTimeout)
+		s.refresh(x)
+		return
+	}
+	s.end(now, x)
+	s.closeConn(now, x, proto.VoiceCloseSessionInvalid)
+}
+
+// Refused says that the worker could not be told something. What it holds of the
+// peer is unknown then, so the session ends.
+func (s *Shard) Refused(now clock.Time, c sfu.Command) {
+	var peer sfu.PeerID
+	switch {
+	case c.Remove != nil:
+		s.unremoved = append(s.unremoved, c.Remove.Peer)
+		return
+	case c.Add != nil:
+		peer = c.Add.Peer
+	case c.Native != nil:
+		peer = c.Native.Peer
+	case c.Browser != nil:
+		peer = c.Browser.Peer
+	case c.Update != nil:
+		peer = c.Update.Peer
+	}
+	if x := s.peers[peer]; x != nil {
+		s.end(now, x)
+		s.closeConn(now, x, proto.VoiceCloseServerCrashed)
+	}
+}
+
+// Tick does what is due. It is to be called about once a second.
+func (s *Shard) Tick(now clock.Time) {
+	due := func(at clock.Time) bool { return at != 0 && at <= now }
+	for _, x := range s.conns {
+		switch {
+		case due(x.closeBy):
+			s.closeConn(now, x, x.closeCode)
+		case due(x.heartbeatBy):
+			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)
+		}
+	}
+	for _, x := range s.members {
+		if due(x.resumeBy) || due(x.selectBy) {
+			s.end(now, x)
+			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)
+		}
+	}
+	retry := s.unremoved
+	s.unremoved = nil
+	for _, peer := range retry {
+		s.post(sfu.Command{Remove: &sfu.RemovePeer{Peer: peer}})
+	}
+	if due(s.purgeAt) || s.purgeAt == 0 {
+		s.purge(now)
+		s.purgeAt = now.Add(token.VoiceLifetime / 10)
+	}
+}
+
+// CloseAll closes every connection with one code. The sessions stay resumable.
+func (s *Shard) CloseAll(now clock.Time, code proto.CloseCode) {
+	for _, x := range s.conns {
+		s.closeConn(now, x, code)
+	}
+}

@@ -1,0 +1,34 @@
+// Package signalling owns the voice gateway's protocol (version 1 to 9) and the
+// voice sessions of one media worker's channels: who is in a channel under which
+// SSRC, what they are told of each other, and what the worker and the guild are
+// told of them. It is driven by clients' frames, worker events, guild commands
+// and ticks, and drained of outputs. It never reads a clock, touches a socket or
+// waits for anybody.
+//
+// # The life of a session
+//
+//	Identify ─► identified ─Select Protocol─► present ─┬─ End, clean close ─► gone
+//	                │                            ▲     │
+//	                └── cut ◄─ socket lost ──────┴─────┘
+//	                     └─ Resume, or after the resume window ─► gone
+//
+// Only a guild's End, a newer Identify of the same member, a clean close (1000 or
+// 1001), a dead transport and the deadlines below end a session. A connection
+// that is closed for what it sent, or for missed heartbeats, is a cut like any
+// other: the session stays resumable and its media goes on.
+//
+// # Numbered events
+//
+// From version 8 on, payloads that a resume replays carry seq. The numbers and
+// the replay buffer belong to the channel, not to the session, so that an event
+// for hundreds of members is encoded once and the same bytes are queued for and
+// kept for all of them. A client sees rising numbers with gaps.
+//
+// # What is told of others
+//
+// A newcomer is told, after its Session Description, of everybody present: one
+// Clients Connect and one Speaking each, which maps their SSRC. The others are
+// told of the newcomer with the same two. Client Flags and Client Platform are
+// sent only for members whose client announced them (with the same two opcodes),
+// so that a join stays at about 1,000 bytes for all others.
+package signalling

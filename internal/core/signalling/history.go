@@ -1,0 +1,67 @@
+package signalling
+
+import "hubbub.dev/hubbub/internal/core/sfu"
+
+// What a channel keeps for clients that resume. The limits hold about a minute of
+// a busy channel of a hundred, or of a channel of a thousand that fills up at
+// once.
+const (
+	historyFrames = 2048
+	historyBytes  = 256 << 10
+)
+
+// entry is one numbered payload, for everybody present but one session, or for
+// one session only; zero is no session.
+type entry struct {
+	sequence uint64
+	only     sfu.PeerID
+	except   sfu.PeerID
+	frame    []byte
+}
+
+// history is the numbered payloads of a channel, oldest first, bounded in number
+// and bytes. The zero value is empty.
+type history struct {
+	ring    []entry
+	head, n int
+	bytes   int
+	last    uint64 // number given out last
+	dropped uint64 // highest number that is no longer kept
+}
+
+func (h *history) at(i int) *entry { return &h.ring[(h.head+i)%len(h.ring)] }
+
+// add keeps a payload that took the number h.last.
+func (h *history) add(e entry) {
+	for h.n > 0 && (h.n == historyFrames || h.bytes+len(e.frame) > historyBytes) {
+		h.drop()
+	}
+	if h.n == len(h.ring) {
+		grown := make([]entry, max(16, 2*len(h.ring)))
+		for i := range h.n {
+			grown[i] = *h.at(i)
+		}
+		h.ring, h.head = grown, 0
+	}
+	*h.at(h.n) = e
+	h.n++
+	h.bytes += len(e.frame)
+}
+
+func (h *history) drop() {
+	oldest := h.at(0)
+	h.dropped = oldest.sequence
+	h.bytes -= len(oldest.frame)
+	*oldest = entry{}
+	h.head = (h.head + 1) % len(h.ring)
+	h.n--
+}
+
+// since calls f for each entry after the number acknowledged, oldest first.
+func (h *history) since(acknowledged uint64, f func(*entry)) {
+	for i := range h.n {
+		if e := h.at(i); e.sequence > acknowledged {
+			f(e)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package signalling
+
+import (
+	"net/netip"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/proto"
+)
+
+// session is one member's voice session.
+type session struct {
+	member
+	guild.VoiceFlags
+	join    uint64
+	token   string
+	version int
+	conn    ConnID // zero while cut
+	channel *channel
+	peer    sfu.PeerID
+	ssrc    uint32
+	posted  sfu.Flags // what the worker was told last
+
+	transport string
+	addresses []netip.Addr
+	present   bool // has had a Session Description: the others know of it
+	place     int  // index in channel.present
+	ended     bool // removed; its connection awaits its close
+
+	begun    uint64 // number given out last before the session began
+	snapshot uint64 // number of the last payload that introduced the others
+
+	declared  proto.SpeakingFlags // by the client
+	onAir     bool                // by the worker
+	hushed    bool                // the client said that it ended before the worker noticed
+	announced proto.SpeakingFlags
+
+	flags, platform *int // Client Flags and Client Platform, when announced
+
+	identified  clock.Time
+	heartbeatBy clock.Time
+	resumeBy    clock.Time // while cut
+	selectBy    clock.Time // while without a transport
+	closeBy     clock.Time // while moved
+	closeCode   proto.CloseCode
+}
+
+// peerFlags returns what the worker must know of the session.
+func (x *session) peerFlags() sfu.Flags {
+	var f sfu.Flags
+	if x.Mute {
+		f |= sfu.Muted
+	}
+	if x.Deaf || x.SelfDeaf {
+		f |= sfu.Deafened
+	}
+	if x.speakingMask()&x.declared&proto.SpeakingPriority != 0 {
+		f |= sfu.Priority
+	}
+	return f
+}
+
+// speakingMask returns the speaking flags that the member may use.
+func (x *session) speakingMask() proto.SpeakingFlags {
+	mask := proto.SpeakingVoice | proto.SpeakingSoundshare
+	if x.Permissions.Has(proto.PermPrioritySpeaker) {
+		mask |= proto.SpeakingPriority
+	}
+	return mask
+}
+
+// speaking returns the state that the others are to see: the worker says when
+// there is voice, the client says of what kind.
+func (x *session) speaking() proto.SpeakingFlags {
+	if !x.onAir || x.hushed || x.Mute {
+		return 0
+	}
+	if flags := x.declared & x.speakingMask(); flags != 0 {
+		return flags
+	}
+	return proto.SpeakingVoice
+}
+
+// refresh tells the worker and the others what has changed of a session.
+func (s *Shard) refresh(x *session) {
+	if flags := x.peerFlags(); flags != x.posted {
+		x.posted = flags
+		s.post(sfu.Command{Update: &sfu.UpdatePeer{Peer: x.peer, Flags: flags}})
+	}
+	if now := x.speaking(); now != x.announced && x.present {
+		x.announced = now
+		s.tell(x, func(version int) []byte { return encodeSpeaking(version, now, x.ssrc, x.user) })
+	}
+}
+
+// channel is the sessions of one voice channel.
+type channel struct {
+	id       proto.Snowflake
+	sessions int        // present or not
+	present  []*session // in no order
+	history  history
+}
+
+// send gives one session a payload that a resume replays.
+func (s *Shard) send(x *session, body []byte) {
+	var sequence uint64
+	if x.version >= versionSequence {
+		x.channel.history.last++
+		sequence = x.channel.history.last
+	}
+	frame := seal(body, sequence)
+	if sequence != 0 {
+		x.channel.history.add(entry{sequence: sequence, only: x.peer, frame: frame})
+	}
+	s.emit(Output{Conn: x.conn, Frame: frame})
+}
+
+// tell gives a payload to everybody present in a session's channel but itself. It
+// is encoded once for each of the three families of versions that are there.
+func (s *Shard) tell(from *session, encode func(version int) []byte) {
+	if present := from.channel.present; len(present) == 0 || (len(present) == 1 && present[0] == from) {
+		return
+	}
+	h := &from.channel.history
+	h.last++
+	numbered := seal(encode(newest), h.last)
+	h.add(entry{sequence: h.last, except: from.peer, frame: numbered})
+	var plain, boolean []byte
+	for _, x := range from.channel.present {
+		if x == from || x.conn == 0 {
+			continue
+		}
+		frame := numbered
+		switch {
+		case x.version < versionSpeakingBits:
+			if boolean == nil {
+				boolean = seal(encode(Legacy), 0)
+			}
+			frame = boolean
+		case x.version < versionSequence:
+			if plain == nil {
+				plain = seal(encode(versionSpeakingBits), 0)
+			}
+			frame = plain
+		}
+		s.emit(Output{Conn: x.conn, Frame: frame})
+	}
+}
+
+// enter makes a session known to the others and the others known to it.
+func (s *Shard) enter(x *session) {
+	ch := x.channel
+	s.introduce(x)
+	x.present, x.place = true, len(ch.present)
+	ch.present = append(ch.present, x)
+	s.tell(x, func(int) []byte { return encodeConnect(x.user) })
+	x.announced = x.speaking()
+	s.tell(x, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
+	s.tellAbout(x)
+}
+
+// leave tells the others that a session is gone.
+func (s *Shard) leave(x *session) {
+	if !x.present {
+		return
+	}
+	x.present = false
+	ch := x.channel
+	last := len(ch.present) - 1
+	ch.present[x.place] = ch.present[last]
+	ch.present[x.place].place = x.place
+	ch.present[last] = nil
+	ch.present = ch.present[:last]
+	s.tell(x, func(int) []byte { return encodeDisconnect(x.user) })
+}
+
+// tellAbout passes on what a client announced of itself.
+func (s *Shard) tellAbout(x *session) {
+	if x.flags != nil {
+		s.tell(x, func(int) []byte { return encodeFlags(x) })
+	}
+	if x.platform != nil {
+		s.tell(x, func(int) []byte { return encodePlatform(x) })
+	}
+}
+
+func encodeFlags(x *session) []byte {
+	return encodeObject(proto.VoiceOpClientFlags, proto.VoiceClientFlags{UserID: x.user, Flags: x.flags})
+}
+
+func encodePlatform(x *session) []byte {
+	return encodeObject(proto.VoiceOpClientPlatform, proto.VoiceClientPlatform{UserID: x.user, Platform: x.platform})
+}
+
+// introduce tells a session of everybody present. Only the last of these payloads
+// is numbered: until it is acknowledged a resume starts over with what is true by
+// then.
+func (s *Shard) introduce(x *session) {
+	var users []proto.Snowflake
+	var bodies [][]byte
+	for _, other := range x.channel.present {
+		if other == x {
+			continue
+		}
+		users = append(users, other.user)
+		bodies = append(bodies, encodeSpeaking(x.version, other.announced, other.ssrc, other.user))
+		if other.flags != nil {
+			bodies = append(bodies, encodeFlags(other))
+		}
+		if other.platform != nil {
+			bodies = append(bodies, encodePlatform(other))
+		}
+	}
+	h := &x.channel.history
+	x.snapshot = h.last
+	if len(users) == 0 {
+		return
+	}
+	s.emit(Output{Conn: x.conn, Frame: seal(encodeConnect(users...), 0)})
+	for _, body := range bodies[:len(bodies)-1] {
+		s.emit(Output{Conn: x.conn, Frame: seal(body, 0)})
+	}
+	var sequence uint64
+	if x.version >= versionSequence {
+		h.last++
+		x.snapshot, sequence = h.last, h.last
+	}
+	s.emit(Output{Conn: x.conn, Frame: seal(bodies[len(bodies)-1], sequence)})
+}
+
+// replay sends what a resumed session has missed after the number acknowledged;
+// a client without numbers is told anew who is present.
+func (s *Shard) replay(x *session, acknowledged uint64, numbered bool) {
+	anew := x.present && (!numbered || acknowledged < x.snapshot)
+	if numbered {
+		x.channel.history.since(acknowledged, func(e *entry) {
+			private := e.only == x.peer
+			shared := e.only == 0 && e.except != x.peer && x.present && !anew && e.sequence > x.snapshot
+			if private || shared {
+				s.emit(Output{Conn: x.conn, Frame: e.frame})
+			}
+		})
+	}
+	if anew {
+		s.introduce(x)
+	}
+}

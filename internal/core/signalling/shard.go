@@ -1,0 +1,353 @@
+package signalling
+
+import (
+	"crypto/subtle"
+	"encoding/binary"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/token"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	// moveGrace is how long a moved client's old connection stays open, in which
+	// the client itself goes over to its new voice server.
+	moveGrace = 5 * time.Second
+	// selectTimeout is how long a session may stay without a transport, be it that
+	// its client never selected one, and reselectTimeout how long after its
+	// browser closed the transport that it had.
+	selectTimeout   = time.Minute
+	reselectTimeout = 15 * time.Second
+	// heartbeatsMissed intervals without a heartbeat are a lost client.
+	heartbeatsMissed = 2
+	// maxNotices bounds what is remembered of joins that have no session here.
+	maxNotices = 1 << 16
+)
+
+// ConnID names one client connection. The service never reuses it and never uses
+// zero.
+type ConnID uint64
+
+// Config is what a shard knows of its worker and its node.
+type Config struct {
+	Node         string
+	Worker       int
+	Port         uint16 // of the worker's UDP socket
+	Fingerprint  browser.Fingerprint
+	Modes        []string // of encryption, best first
+	Version      string   // of the server, for op 16
+	Heartbeat    time.Duration
+	ResumeWindow time.Duration
+	// Random fills its argument with secret random bytes.
+	Random func([]byte)
+}
+
+// Output is one effect of an input. Conn goes with Frame, a text payload that is
+// shared and must not be changed, or with Close. Each of the others stands alone.
+type Output struct {
+	Conn     ConnID
+	Frame    []byte
+	Close    proto.CloseCode
+	Command  *sfu.Command // for the worker; Refused says that it could not be posted
+	Report   *Report
+	Joined   *Joined
+	Released proto.Snowflake // a channel that has one Identify or session less
+}
+
+// Report is what a guild is told of one of its joins.
+type Report struct {
+	Guild proto.Snowflake
+	guild.VoiceReport
+}
+
+// Joined says that a session has got its first Session Description.
+type Joined struct {
+	Conn      ConnID
+	Transport string
+	After     time.Duration // since Identify
+}
+
+// Info is one session as the operator sees it.
+type Info struct {
+	Guild, Channel, User proto.Snowflake
+	Transport            string // proto.ProtocolUDP, proto.ProtocolWebRTC, or "" while connecting
+	Connected            bool   // false while its connection is cut
+}
+
+// member names a user in a guild, who has at most one session.
+type member struct{ guild, user proto.Snowflake }
+
+// notice is what a guild said of a join that has no session here: it has ended,
+// or what is forwarded has changed since its token was signed.
+type notice struct {
+	join    uint64
+	ended   bool
+	flags   *guild.VoiceFlags
+	expires clock.Time
+}
+
+// Shard owns the sessions of one worker's channels. Its inputs are methods that
+// take the time; their effects are drained with Drain.
+type Shard struct {
+	cfg      Config
+	conns    map[ConnID]*session
+	members  map[member]*session
+	peers    map[sfu.PeerID]*session
+	channels map[proto.Snowflake]*channel
+	notices  map[member]notice
+
+	lastPeer  sfu.PeerID
+	ssrc      uint32
+	ssrcStep  uint32
+	purgeAt   clock.Time
+	unremoved []sfu.PeerID // whose RemovePeer the worker has not taken yet
+
+	outputs, drained []Output
+}
+
+// NewShard returns a shard without sessions.
+func NewShard(cfg Config) *Shard {
+	var seed [8]byte
+	cfg.Random(seed[:])
+	return &Shard{
+		cfg:      cfg,
+		conns:    make(map[ConnID]*session),
+		members:  make(map[member]*session),
+		peers:    make(map[sfu.PeerID]*session),
+		channels: make(map[proto.Snowflake]*channel),
+		notices:  make(map[member]notice),
+		ssrc:     binary.BigEndian.Uint32(seed[:4]) &^ 3,
+		// An odd step visits all 2^30 numbers before it repeats one.
+		ssrcStep: binary.BigEndian.Uint32(seed[4:])&^3 | 4,
+	}
+}
+
+// Drain returns the effects of the inputs since the last Drain, in order. They
+// are valid until the next Drain.
+func (s *Shard) Drain() []Output {
+	out := s.outputs
+	clear(s.drained)
+	s.outputs, s.drained = s.drained[:0], out
+	return out
+}
+
+func (s *Shard) emit(o Output) { s.outputs = append(s.outputs, o) }
+
+func (s *Shard) post(c sfu.Command) { s.emit(Output{Command: &c}) }
+
+// Sessions returns how many sessions there are.
+func (s *Shard) Sessions() int { return len(s.members) }
+
+// List returns every session.
+func (s *Shard) List() []Info {
+	out := make([]Info, 0, len(s.members))
+	for _, x := range s.members {
+		out = append(out, Info{
+			Guild: x.guild, Channel: x.channel.id, User: x.user,
+			Transport: x.transport, Connected: x.conn != 0,
+		})
+	}
+	return out
+}
+
+// Admit takes a connection that has proved what it says: it gets a session, or
+// its session back, or is closed.
+func (s *Shard) Admit(now clock.Time, conn ConnID, a Admission) {
+	code := proto.CloseCode(0)
+	if a.Resume {
+		code = s.resume(now, conn, a)
+	} else if code = s.identify(now, conn, a); code != 0 {
+		s.emit(Output{Released: a.Claims.Channel})
+	}
+	if code != 0 {
+		s.emit(Output{Conn: conn, Close: code})
+	}
+}
+
+func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCode {
+	m := member{a.Claims.Guild, a.Claims.User}
+	old, said := s.members[m], s.notices[m]
+	switch {
+	case a.Expired && (old == nil || !old.began(a.Token)):
+		return proto.VoiceCloseAuthenticationFailed
+	case old != nil && a.Claims.Join < old.join,
+		a.Claims.Join < said.join,
+		a.Claims.Join == said.join && said.ended:
+		return proto.VoiceCloseSessionInvalid
+	}
+	x := &session{
+		member: m, join: a.Claims.Join, token: a.Token,
+		version: a.Version, conn: conn, addresses: a.Addresses, identified: now,
+		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
+	}
+	switch {
+	case old != nil && old.join == x.join:
+		x.VoiceFlags = old.VoiceFlags
+	case said.join == x.join && said.flags != nil:
+		x.VoiceFlags = *said.flags
+	default:
+		x.VoiceFlags = flagsOf(a.Claims)
+	}
+	if old != nil {
+		s.closeConn(now, old, proto.VoiceCloseDisconnected)
+		s.remove(old)
+	}
+	delete(s.notices, m)
+	s.add(x, a.Claims.Channel)
+	return 0
+}
+
+func flagsOf(v token.Voice) guild.VoiceFlags {
+	return guild.VoiceFlags{Mute: v.Mute, Deaf: v.Deaf, SelfDeaf: v.SelfDeaf, Permissions: v.Permissions}
+}
+
+// add gives a new session its peer on the worker and answers with Ready.
+func (s *Shard) add(x *session, id proto.Snowflake) {
+	ch := s.channels[id]
+	if ch == nil {
+		ch = &channel{id: id}
+		s.channels[id] = ch
+	}
+	ch.sessions++
+	x.channel, x.begun = ch, ch.history.last
+	s.lastPeer++
+	x.peer, x.ssrc = s.lastPeer, s.nextSSRC()
+	s.conns[x.conn], s.members[x.member], s.peers[x.peer] = x, x, x
+	x.posted = x.peerFlags()
+	s.post(sfu.Command{Add: &sfu.AddPeer{Peer: x.peer, Channel: uint64(id), SSRC: x.ssrc, Flags: x.posted}})
+
+	ready := proto.VoiceReady{
+		SSRC: x.ssrc, IP: x.addresses[0].String(), Port: int(s.cfg.Port), Modes: s.cfg.Modes,
+		Experiments: []string{}, Streams: []proto.VoiceStream{},
+	}
+	if x.version < versionSpeakingBits {
+		ready.HeartbeatInterval = int(s.cfg.Heartbeat.Milliseconds())
+	}
+	s.send(x, encodeObject(proto.VoiceOpReady, ready))
+}
+
+// nextSSRC returns an SSRC that comes back only after all others have been used.
+func (s *Shard) nextSSRC() uint32 {
+	s.ssrc += s.ssrcStep
+	if s.ssrc == 0 {
+		s.ssrc += s.ssrcStep
+	}
+	return s.ssrc
+}
+
+func (s *Shard) resume(now clock.Time, conn ConnID, a Admission) proto.CloseCode {
+	x := s.members[member{a.Claims.Guild, a.Claims.User}]
+	if x == nil || !x.began(a.Token) {
+		return proto.VoiceCloseSessionInvalid
+	}
+	acknowledged := x.begun
+	if a.SeqAck >= 0 {
+		acknowledged = uint64(a.SeqAck)
+	}
+	numbered := a.Version >= versionSequence
+	if h := &x.channel.history; numbered && (acknowledged < h.dropped || acknowledged > h.last) {
+		return proto.VoiceCloseSessionInvalid
+	}
+	s.closeConn(now, x, proto.VoiceCloseDisconnected)
+	x.conn, x.version, x.addresses = conn, a.Version, a.Addresses
+	x.resumeBy, x.heartbeatBy = 0, s.nextHeartbeat(now)
+	s.conns[conn] = x
+	s.emit(Output{Conn: conn, Frame: []byte(`{"op":9,"d":null}`)})
+	s.replay(x, acknowledged, numbered)
+	return 0
+}
+
+func (s *Shard) nextHeartbeat(now clock.Time) clock.Time {
+	return now.Add(heartbeatsMissed * s.cfg.Heartbeat)
+}
+
+// Frame takes a payload of an admitted connection.
+func (s *Shard) Frame(now clock.Time, conn ConnID, f Frame) {
+	x := s.conns[conn]
+	if x == nil {
+		return
+	}
+	handle := handlers[f.Op]
+	switch {
+	case handle == nil:
+		s.closeConn(now, x, proto.VoiceCloseUnknownOpcode)
+	case x.ended && f.Op != proto.VoiceOpHeartbeat:
+		// It goes over to another voice server in its own time.
+	default:
+		if code := handle(s, now, x, f.D); code != 0 {
+			s.closeConn(now, x, code)
+		}
+	}
+}
+
+// Closed says that a connection is gone. Code is what its client closed it with;
+// anything but 1000 and 1001 is a cut that can be resumed from.
+func (s *Shard) Closed(now clock.Time, conn ConnID, code proto.CloseCode) {
+	x := s.conns[conn]
+	if x == nil {
+		return
+	}
+	delete(s.conns, conn)
+	x.conn = 0
+	if code == 1000 || code == 1001 {
+		s.end(now, x)
+		return
+	}
+	x.resumeBy = now.Add(s.cfg.ResumeWindow)
+}
+
+// closeConn closes a session's connection, if it has one. The session, unless it
+// has ended, can be resumed.
+func (s *Shard) closeConn(now clock.Time, x *session, code proto.CloseCode) {
+	if x.conn == 0 {
+		return
+	}
+	s.emit(Output{Conn: x.conn, Close: code})
+	delete(s.conns, x.conn)
+	x.conn = 0
+	x.resumeBy = now.Add(s.cfg.ResumeWindow)
+}
+
+// remove takes a session out of its channel and its worker. Its connection, if it
+// has one, stays.
+func (s *Shard) remove(x *session) {
+	if x.ended {
+		return
+	}
+	x.ended = true
+	delete(s.members, x.member)
+	delete(s.peers, x.peer)
+	s.post(sfu.Command{Remove: &sfu.RemovePeer{Peer: x.peer}})
+	s.leave(x)
+	if x.channel.sessions--; x.channel.sessions == 0 {
+		delete(s.channels, x.channel.id)
+	}
+	s.emit(Output{Released: x.channel.id})
+}
+
+// end removes a session that its client, or the lack of it, has ended, and says so
+// to the guild. Its token is worth nothing from then on.
+func (s *Shard) end(now clock.Time, x *session) {
+	if x.ended {
+		return
+	}
+	s.remove(x)
+	s.note(now, x.member, notice{join: x.join, ended: true})
+	s.report(x, false)
+}
+
+func (s *Shard) report(x *session, connected bool) {
+	s.emit(Output{Report: &Report{Guild: x.guild, VoiceReport: guild.VoiceReport{
+		User: x.user, Join: x.join, Node: s.cfg.Node,
+		Connected: connected, Worker: s.cfg.Worker, Transport: x.transport,
+	}}})
+}
+
+// began reports whether the session began with this token.
+func (x *session) began(token string) bool {
+	return subtle.ConstantTimeCompare([]byte(x.token), []byte(token)) == 1
+}
