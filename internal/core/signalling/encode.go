@@ -1,7 +1,6 @@
 package signalling
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
 
@@ -94,7 +93,7 @@ const maxNonce = 64
 // {"t": nonce} from there on. The seq_ack beside it has no use here, since what a
 // channel keeps is kept for all its members.
 func answerHeartbeat(version int, d json.RawMessage) (answer []byte, ok bool) {
-	nonce, shaped := bytes.TrimSpace(d), false
+	nonce, shaped := d, false
 	if len(nonce) > 0 && nonce[0] == '{' {
 		var beat proto.VoiceHeartbeat
 		if json.Unmarshal(nonce, &beat) != nil {

@@ -1,0 +1,328 @@
+// Package voice owns the voice gateway: its WebSocket connections, one shard
+// goroutine for each media worker that drives internal/core/signalling, and what
+// passes between a shard, its worker and the guilds. It never looks into media,
+// and never lets a client's address into a message, a log or a metric.
+//
+// # Queues and what happens when they are full
+//
+//   - client to shard: the connection is closed with 4015, from which its client
+//     resumes. A lost notice of a closed connection is made up for by the heartbeat
+//     deadline.
+//   - shard to client, bounded in bytes: the same.
+//   - shard to worker: the session ends with 4015, since what the worker holds of
+//     it is unknown.
+//   - worker and bus to shard: dropped and counted. It takes thousands at once.
+package voice
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/signalling"
+	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/edge/ws"
+	"hubbub.dev/hubbub/internal/serve/run"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	defaultHeartbeat    = 13750 * time.Millisecond
+	defaultResumeWindow = time.Minute
+	// identifyTimeout is how long a connection may stay without a session. It is
+	// closed with 4009, as one whose session has timed out.
+	identifyTimeout = 10 * time.Second
+	// messageLimit payloads per messageWindow are taken from one connection.
+	messageLimit  = 120
+	messageWindow = time.Minute
+	// queueBytes may wait for a client: enough to introduce 5,000 members to it.
+	queueBytes = 512 << 10
+	// sessionsPerWorker is a full worker, for the load that is announced when
+	// Config.Load does not know better.
+	sessionsPerWorker = 1000
+)
+
+// Config is what a voice node is told.
+type Config struct {
+	Node     string
+	Region   string
+	Endpoint string     // host:port for clients; empty for the gateway's own
+	PublicIP netip.Addr // for clients from outside, when this host is behind NAT
+	Key      []byte     // of voice tokens
+	Legacy   bool       // offers xsalsa20_poly1305 too
+	// Heartbeat and ResumeWindow are 13.75 s and a minute by default.
+	Heartbeat    time.Duration
+	ResumeWindow time.Duration
+	Version      string
+	// Load says how busy this node is, 0 idle to 1 full; nil goes by sessions.
+	Load    func() float64
+	Random  func([]byte) // fills its argument with secret random bytes
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Media is what signalling asks of the media workers: orders are posted, and what
+// comes of them arrives at Service.Event.
+type Media interface {
+	Workers() int
+	Port(worker int) uint16
+	Fingerprint() string // "sha-256 AB:CD:…" of the certificate for DTLS
+	Post(worker int, c sfu.Command) bool
+}
+
+// Bus is where guilds are.
+type Bus interface {
+	Publish(subject string, m any) error
+	Subscribe(subject string, f func(bus.Message)) (unsubscribe func(), err error)
+}
+
+// Service is one voice node.
+type Service struct {
+	cfg       Config
+	bus       Bus
+	media     Media
+	host      netip.Addr // first address of this host that is not a loopback
+	shards    []*shard
+	placement placement
+	lobby     lobby
+	metrics   metrics
+
+	group       atomic.Pointer[run.Group] // nil before Start
+	unsubscribe func()
+	closing     atomic.Bool
+	lastConn    atomic.Uint64
+	open        atomic.Int64  // connections
+	closed      chan struct{} // holds one token: a connection has ended
+}
+
+// New returns a service for the workers of m.
+func New(cfg Config, b Bus, m Media) (*Service, error) {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = defaultHeartbeat
+	}
+	if cfg.ResumeWindow == 0 {
+		cfg.ResumeWindow = defaultResumeWindow
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Random == nil {
+		cfg.Random = secretRandom
+	}
+	fingerprint, err := parseFingerprint(m.Fingerprint())
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg: cfg, bus: b, media: m, host: hostAddress(),
+		placement: newPlacement(m.Workers()), lobby: newLobby(), closed: make(chan struct{}, 1),
+	}
+	modes := []string{proto.ModeAES256GCM, proto.ModeXChaCha20}
+	if cfg.Legacy {
+		modes = append(modes, proto.ModeXSalsa20)
+	}
+	for worker := range m.Workers() {
+		s.shards = append(s.shards, newShard(s, signalling.Config{
+			Node: cfg.Node, Worker: worker, Port: m.Port(worker), Fingerprint: fingerprint, Modes: modes,
+			Version: cfg.Version, Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, Random: cfg.Random,
+		}))
+	}
+	s.metrics = newMetrics(cfg.Metrics, s)
+	return s, nil
+}
+
+func parseFingerprint(text string) (browser.Fingerprint, error) {
+	algorithm, digits, _ := strings.Cut(text, " ")
+	sum, err := hex.DecodeString(strings.ReplaceAll(digits, ":", ""))
+	if err != nil || len(sum) == 0 {
+		return browser.Fingerprint{}, fmt.Errorf("voice: %q is no certificate fingerprint", text)
+	}
+	return browser.Fingerprint{Algorithm: algorithm, Sum: sum}, nil
+}
+
+// Start listens to the guilds and starts the shards. Connections that come before
+// it are turned away.
+func (s *Service) Start(g *run.Group) error {
+	unsubscribe, err := s.bus.Subscribe(guild.VoiceSubject(s.cfg.Node), s.command)
+	if err != nil {
+		return fmt.Errorf("voice: %w", err)
+	}
+	s.unsubscribe = unsubscribe
+	s.group.Store(g)
+	for _, h := range s.shards {
+		g.Go("voice shard", h.run)
+	}
+	g.Go("voice housekeeping", s.keepHouse)
+	return nil
+}
+
+// command passes what a guild says on to every shard: any of them may come to
+// know the join that it is about.
+func (s *Service) command(m bus.Message) {
+	var c guild.VoiceCommand
+	if err := m.Decode(&c); err != nil {
+		s.cfg.Log.Error("voice command unreadable", "err", err)
+		return
+	}
+	for _, h := range s.shards {
+		h.tell(control{command: &c})
+	}
+}
+
+// Event takes what a worker says. It never blocks.
+func (s *Service) Event(worker int, e sfu.Event) { s.shards[worker].tell(control{event: e}) }
+
+// keepHouse announces the node and turns out connections that never identify.
+func (s *Service) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s.announce()
+		for _, c := range s.lobby.expired(monotonic.Now()) {
+			s.close(c, proto.VoiceCloseSessionTimeout)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) announce() {
+	n := guild.VoiceNode{
+		Node: s.cfg.Node, Region: s.cfg.Region, Endpoint: s.cfg.Endpoint,
+		Peers: s.sessions(), Draining: s.closing.Load(),
+	}
+	if s.cfg.Load != nil {
+		n.Load = s.cfg.Load()
+	} else {
+		n.Load = min(1, float64(n.Peers)/float64(sessionsPerWorker*len(s.shards)))
+	}
+	if err := s.bus.Publish(guild.SubjectVoiceNodes, n); err != nil {
+		s.cfg.Log.Warn("voice node not announced", "err", err)
+	}
+}
+
+func (s *Service) sessions() int {
+	n := 0
+	for _, h := range s.shards {
+		n += int(h.sessions.Load())
+	}
+	return n
+}
+
+// Session is one voice session as the operator sees it.
+type Session struct {
+	Worker int
+	signalling.Info
+}
+
+// List returns every session.
+func (s *Service) List(ctx context.Context) ([]Session, error) {
+	answers := make(chan []Session, len(s.shards))
+	for _, h := range s.shards {
+		if !h.tell(control{ask: func() { answers <- h.list() }}) {
+			return nil, errors.New("voice: a shard is overloaded")
+		}
+	}
+	var all []Session
+	for range s.shards {
+		select {
+		case some := <-answers:
+			all = append(all, some...)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return all, nil
+}
+
+// Close tells the guilds to place nobody here and closes every connection with
+// 4015, from which clients resume or join anew. It returns when all have ended,
+// or with ctx. The shards end with their group.
+func (s *Service) Close(ctx context.Context) {
+	group := s.group.Load()
+	if s.closing.Swap(true) || group == nil {
+		return
+	}
+	s.announce()
+	s.unsubscribe()
+	for _, c := range s.lobby.all() {
+		s.close(c, proto.VoiceCloseServerCrashed)
+	}
+	for _, h := range s.shards {
+		h.tell(control{ask: h.closeAll})
+	}
+	for s.open.Load() > 0 {
+		select {
+		case <-s.closed:
+		case <-ctx.Done():
+			return
+		case <-group.Context().Done():
+			return
+		}
+	}
+}
+
+// ServeHTTP takes one WebSocket connection, on any path. The version is the query
+// parameter v.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	group := s.group.Load()
+	if group == nil || s.closing.Load() {
+		unavailable(w)
+		return
+	}
+	c := &client{id: signalling.ConnID(s.lastConn.Add(1)), service: s}
+	if !s.lobby.enter(c, r.RemoteAddr, monotonic.Now().Add(identifyTimeout)) {
+		unavailable(w)
+		return
+	}
+	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes})
+	if err != nil {
+		s.lobby.leave(c)
+		s.cfg.Log.Debug("voice upgrade refused", "err", err)
+		return
+	}
+	version, known := signalling.ParseVersion(r.URL.Query().Get("v"))
+	c.version, c.addresses = version, s.addresses(socket, r.Header.Get("X-Forwarded-For") != "")
+	c.ws.Store(socket)
+	s.open.Add(1)
+	group.Go("voice writer", func(ctx context.Context) {
+		socket.WriteLoop(ctx)
+		s.open.Add(-1)
+		select {
+		case s.closed <- struct{}{}:
+		default:
+		}
+	})
+	if !known || s.closing.Load() {
+		s.lobby.leave(c)
+		if known {
+			s.close(c, proto.VoiceCloseServerCrashed)
+		} else {
+			s.close(c, proto.VoiceCloseBadRequest)
+		}
+		return
+	}
+	c.send(signalling.Hello(version, s.cfg.Heartbeat.Milliseconds()))
+	group.Go("voice reader", c.read)
+}
+
+func unavailable(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "the voice gateway takes no connections now", http.StatusServiceUnavailable)
+}

@@ -1,0 +1,192 @@
+package voice
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/signalling"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/serve/run"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	inboxSize   = 4096
+	controlSize = 8192
+)
+
+// input is something a client did: it was admitted, it sent a frame, or it is
+// gone, whichever is set.
+type input struct {
+	client *client
+	admit  *signalling.Admission
+	frame  signalling.Frame
+	closed proto.CloseCode
+}
+
+// control is something that is not a client's doing: a worker's event, a guild's
+// command, or a question of the service, whichever is set.
+type control struct {
+	event   sfu.Event
+	command *guild.VoiceCommand
+	ask     func() // runs on the shard's goroutine
+}
+
+// shard is the goroutine that owns the sessions of one worker's channels. Control
+// has a mailbox of its own, so that no crowd of clients delays a moderator.
+type shard struct {
+	service  *Service
+	worker   int
+	core     *signalling.Shard
+	clients  map[signalling.ConnID]*client
+	inbox    *run.Mailbox[input]
+	control  *run.Mailbox[control]
+	sessions atomic.Int64
+}
+
+func newShard(s *Service, cfg signalling.Config) *shard {
+	return &shard{
+		service: s, worker: cfg.Worker, core: signalling.NewShard(cfg),
+		clients: make(map[signalling.ConnID]*client),
+		inbox:   run.NewMailbox[input](inboxSize),
+		control: run.NewMailbox[control](controlSize),
+	}
+}
+
+func (h *shard) post(in input) bool { return h.inbox.Post(in) }
+
+func (h *shard) tell(c control) bool {
+	if h.control.Post(c) {
+		return true
+	}
+	if c.command != nil {
+		h.service.cfg.Log.Error("voice shard overloaded: guild command dropped", "worker", h.worker)
+	}
+	return false
+}
+
+func (h *shard) run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case in := <-h.inbox.Receive():
+			h.input(monotonic.Now(), in)
+		case c := <-h.control.Receive():
+			h.controlled(monotonic.Now(), c)
+		case <-tick.C:
+			h.core.Tick(monotonic.Now())
+		}
+		h.flush(monotonic.Now())
+		h.sessions.Store(int64(h.core.Sessions()))
+	}
+}
+
+func (h *shard) input(now clock.Time, in input) {
+	c := in.client
+	switch {
+	case in.admit != nil:
+		h.admit(now, c, in.admit)
+	case in.closed != 0:
+		delete(h.clients, c.id)
+		h.core.Closed(now, c.id, in.closed)
+	default:
+		h.core.Frame(now, c.id, in.frame)
+	}
+}
+
+func (h *shard) admit(now clock.Time, c *client, a *signalling.Admission) {
+	s := h.service
+	if s.closing.Load() {
+		s.close(c, proto.VoiceCloseServerCrashed)
+		if !a.Resume {
+			s.placement.release(a.Claims.Channel)
+		}
+		return
+	}
+	s.metrics.admitted(a.Resume)
+	h.clients[c.id] = c
+	h.core.Admit(now, c.id, *a)
+}
+
+func (h *shard) controlled(now clock.Time, c control) {
+	switch {
+	case c.ask != nil:
+		c.ask()
+	case c.command != nil:
+		h.core.Command(now, *c.command)
+	default:
+		h.core.Event(now, c.event)
+	}
+}
+
+// flush does what the core asks for. Doing it may lead to more.
+func (h *shard) flush(now clock.Time) {
+	for outputs := h.core.Drain(); len(outputs) > 0; outputs = h.core.Drain() {
+		for i := range outputs {
+			h.do(now, &outputs[i])
+		}
+	}
+}
+
+func (h *shard) do(now clock.Time, o *signalling.Output) {
+	s := h.service
+	switch {
+	case o.Frame != nil:
+		if c := h.clients[o.Conn]; c != nil {
+			c.send(o.Frame)
+		}
+	case o.Close != 0:
+		if c := h.clients[o.Conn]; c != nil {
+			s.close(c, o.Close)
+			delete(h.clients, o.Conn)
+		}
+	case o.Command != nil:
+		if !s.media.Post(h.worker, *o.Command) {
+			s.metrics.refused.Inc()
+			h.core.Refused(now, *o.Command)
+		}
+	case o.Report != nil:
+		h.report(o.Report)
+	case o.Joined != nil:
+		if c := h.clients[o.Joined.Conn]; c != nil {
+			s.metrics.joined(c, o.Joined)
+		}
+	case o.Released != 0:
+		s.placement.release(o.Released)
+	}
+}
+
+// report tells the guild. An end is told to the other shards too: the channel may
+// be placed anew, and the join's token must begin no session there.
+func (h *shard) report(r *signalling.Report) {
+	request := guild.Request{Guild: r.Guild, Report: &r.VoiceReport}
+	if err := h.service.bus.Publish(guild.Subject(r.Guild), request); err != nil {
+		h.service.cfg.Log.Warn("voice report not sent", "err", err)
+	}
+	if r.Connected {
+		return
+	}
+	for _, other := range h.service.shards {
+		if other != h {
+			other.tell(control{command: &guild.VoiceCommand{Guild: r.Guild, User: r.User, Join: r.Join, End: true}})
+		}
+	}
+}
+
+func (h *shard) list() []Session {
+	infos := h.core.List()
+	out := make([]Session, len(infos))
+	for i, info := range infos {
+		out[i] = Session{Worker: h.worker, Info: info}
+	}
+	return out
+}
+
+func (h *shard) closeAll() { h.core.CloseAll(monotonic.Now(), proto.VoiceCloseServerCrashed) }
