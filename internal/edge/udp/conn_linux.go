@@ -34,7 +34,7 @@ type Conn struct {
 	inet6 bool
 	local netip.AddrPort
 
-	poll      [2]unix.PollFd
+	poll   [2]unix.PollFd
 	rx, tx vectors
 }
 

@@ -1,0 +1,122 @@
+// Package media owns the media workers: each is one goroutine on one thread with
+// one UDP socket, which opens what peers send, asks core/sfu who hears it, and seals
+// and sends it. It is told what to do by posted commands and tells what happened by
+// events, and nothing else crosses. It never logs or reports a peer's address.
+package media
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/edge/udp"
+	"hubbub.dev/hubbub/internal/serve/run"
+)
+
+// Config says where workers listen.
+type Config struct {
+	// Bind is the address to listen on; invalid: all of them.
+	Bind netip.Addr
+	// BasePort is the first worker's UDP port, the others follow; 0 takes free ones.
+	BasePort int
+	// Workers is how many there are; 0: one for each core.
+	Workers int
+	// Legacy allows the xsalsa20_poly1305 mode.
+	Legacy bool
+	Log    *slog.Logger
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
+}
+
+// Sink takes a worker's events on the worker's goroutine. It must not block.
+type Sink func(worker int, ev sfu.Event)
+
+// Media is a set of workers.
+type Media struct {
+	workers     []*worker
+	fingerprint string
+}
+
+// New opens the workers' sockets and makes the certificate of their DTLS servers.
+func New(cfg Config) (*Media, error) {
+	count := cfg.Workers
+	if count == 0 {
+		count = runtime.NumCPU()
+	}
+	if count < 0 || cfg.BasePort < 0 || cfg.BasePort+count > 1<<16 {
+		return nil, fmt.Errorf("media: %d workers do not fit from UDP port %d", count, cfg.BasePort)
+	}
+	certificate, err := selfSigned()
+	if err != nil {
+		return nil, fmt.Errorf("media: making a certificate: %w", err)
+	}
+	m := &Media{fingerprint: browser.FingerprintOf(certificate.Certificate[0]).String()}
+	for i := range count {
+		port := 0
+		if cfg.BasePort != 0 {
+			port = cfg.BasePort + i
+		}
+		socket, err := udp.Listen(cfg.Bind, uint16(port))
+		if err != nil {
+			m.Close()
+			return nil, fmt.Errorf("media: worker %d: %w", i, err)
+		}
+		m.workers = append(m.workers, newWorker(i, socket, cfg.Legacy, certificate, cfg.Log))
+	}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(collector{m}); err != nil {
+			m.Close()
+			return nil, fmt.Errorf("media: metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Start runs the workers until the group stops. The sink gets all their events.
+func (m *Media) Start(g *run.Group, sink Sink) {
+	for _, w := range m.workers {
+		w.group, w.sink, w.done = g, sink, make(chan struct{})
+		g.Go("media", w.run)
+	}
+}
+
+// Post gives a worker a command without waiting. It is false when the worker's
+// mailbox is full: the command is lost, and the peer's state no longer what its
+// sender believes.
+func (m *Media) Post(worker int, c sfu.Command) bool {
+	w := m.workers[worker]
+	if !w.commands.Post(c) {
+		return false
+	}
+	w.socket.Wake()
+	return true
+}
+
+// Workers returns how many workers there are.
+func (m *Media) Workers() int { return len(m.workers) }
+
+// Port returns a worker's UDP port.
+func (m *Media) Port(worker int) uint16 { return m.workers[worker].socket.LocalAddr().Port() }
+
+// Fingerprint returns the DTLS certificate's fingerprint as SDP has it: "sha-256 "
+// and bytes in upper-case hex with colons between.
+func (m *Media) Fingerprint() string { return m.fingerprint }
+
+// Stats returns what a worker counted until at most a second ago.
+func (m *Media) Stats(worker int) WorkerStats { return *m.workers[worker].published.Load() }
+
+// Close ends the workers, waits for them, and closes their sockets.
+func (m *Media) Close() error {
+	var err error
+	for _, w := range m.workers {
+		w.stop()
+		err = errors.Join(err, w.socket.Close())
+	}
+	return err
+}

@@ -1,0 +1,240 @@
+package media
+
+import (
+	"net/netip"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/native"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	// opusPayloadType and levelID are what native clients use (Discord, "Voice
+	// Connections", "Native RTP Header Extensions").
+	opusPayloadType = 120
+	levelID         = 1
+
+	// consentTimeout is RFC 7675's section 5.1.
+	consentTimeout = 30 * time.Second
+	// addressHold is how long after its last packet an address can not be taken over:
+	// so nobody takes a talking peer's place by forging its address.
+	addressHold = 5 * time.Second
+	// paths is how many addresses of one browser are known at once: its candidate
+	// pairs on a host with a few interfaces.
+	paths = 4
+)
+
+// peer is the transport of one client, at the slot that the router gave it.
+type peer struct {
+	id     sfu.PeerID
+	ssrc   uint32
+	secret sfu.SetNative // the native transport's, while there is one
+
+	// addr is where the peer is sent to, and invalid while unknown. It is latched
+	// once a packet of the peer has come from there that only it could make.
+	addr      netip.AddrPort
+	latched   bool
+	connected bool       // said so
+	heard     clock.Time // last authentic packet
+
+	native  *native.Transport
+	browser *browserPeer
+	levelID uint8
+	opus    uint8 // payload type
+}
+
+// browserPeer is what only browsers need.
+type browserPeer struct {
+	ufrag       string
+	ice         *browser.ICE
+	fingerprint browser.Fingerprint
+	in          *browser.Inbound // nil until DTLS ended
+	out         *browser.Outbound
+	rollover    browser.Rollover
+	handshake   *handshake // nil before DTLS and when it is over
+
+	// others are addresses from which checks came, besides the peer's own: a browser
+	// may use any of them.
+	others  [paths - 1]netip.AddrPort
+	oldest  int
+	checked clock.Time // last valid check
+	chosen  clock.Time // last valid check on the peer's own address
+	lost    bool
+}
+
+// setNative gives a peer the native transport. The same key again changes nothing:
+// its nonces would start over.
+func (w *worker) setNative(slot sfu.Slot, c *sfu.SetNative) {
+	p := &w.peers[slot]
+	if p.native != nil && p.secret == *c {
+		w.ready(slot)
+		return
+	}
+	if c.Mode == proto.ModeXSalsa20 && !w.legacy {
+		w.log.Warn("native transport refused: legacy mode is off", "worker", w.index)
+		return
+	}
+	transport, err := native.New(native.Mode(c.Mode), c.Key)
+	if err != nil {
+		w.log.Warn("native transport refused", "worker", w.index, "error", err)
+		return
+	}
+	w.clearBrowser(slot)
+	p.native, p.secret = transport, *c
+	p.opus, p.levelID = opusPayloadType, levelID
+	if c.Mode == proto.ModeXSalsa20 {
+		p.levelID = 0 // clients of that age take the extension for audio
+	}
+	p.latched = false
+	w.ready(slot)
+}
+
+// setBrowser gives a peer the browser transport, whose keys DTLS will bring.
+func (w *worker) setBrowser(now clock.Time, slot sfu.Slot, c *sfu.SetBrowser) {
+	if holder, taken := w.byUfrag[c.LocalUfrag]; taken {
+		if holder == slot {
+			w.ready(slot)
+			return
+		}
+		w.log.Warn("browser transport refused: ufrag in use", "worker", w.index)
+		return
+	}
+	w.clearBrowser(slot)
+	w.clearAddress(slot)
+	p := &w.peers[slot]
+	p.native, p.secret, p.latched = nil, sfu.SetNative{}, false
+	p.opus, p.levelID = c.OpusPT, c.AudioLevelID
+	p.browser = &browserPeer{
+		ufrag:       c.LocalUfrag,
+		ice:         browser.NewICE(c.LocalPwd),
+		fingerprint: parseFingerprint(c.Fingerprint),
+		checked:     now,
+	}
+	w.byUfrag[c.LocalUfrag] = slot
+}
+
+// setKeys makes SRTP of what DTLS exported. Keys in use are kept: their packet
+// numbers would start over.
+func (w *worker) setKeys(slot sfu.Slot, c *sfu.SetSRTPKeys) bool {
+	p := &w.peers[slot]
+	if p.browser == nil || p.browser.in != nil {
+		return false
+	}
+	profile := browser.Profile(c.Profile)
+	clientKey, clientSalt, serverKey, serverSalt, err := browser.KeysFromExporter(c.Keying, profile)
+	if err == nil {
+		p.browser.in, err = browser.NewInbound(profile, clientKey, clientSalt)
+	}
+	if err == nil {
+		p.browser.out, err = browser.NewOutbound(profile, serverKey, serverSalt)
+	}
+	if err != nil {
+		p.browser.in = nil
+		w.log.Warn("SRTP keys refused", "worker", w.index, "error", err)
+		return false
+	}
+	w.ready(slot)
+	return true
+}
+
+// ready lets a peer hear its channel as soon as it has keys and an address.
+func (w *worker) ready(slot sfu.Slot) {
+	p := &w.peers[slot]
+	keys := p.native != nil || p.browser != nil && p.browser.out != nil && !p.browser.lost
+	if keys && p.addr.IsValid() {
+		w.router.Connect(slot)
+	}
+}
+
+// announce says once that a peer proved to be there.
+func (w *worker) announce(p *peer) {
+	if !p.connected {
+		p.connected = true
+		w.sink(w.index, sfu.Event{Connected: &sfu.PeerConnected{Peer: p.id}})
+	}
+}
+
+// claim gives an address to a slot. It is false while the address belongs to a peer
+// that was heard lately.
+func (w *worker) claim(now clock.Time, slot sfu.Slot, addr netip.AddrPort) bool {
+	holder, taken := w.byAddr[addr]
+	if taken && holder != slot {
+		h := &w.peers[holder]
+		if h.latched && now.Sub(h.heard) < addressHold {
+			w.strays[strayAddressTaken]++
+			return false
+		}
+		if h.addr == addr {
+			h.addr, h.latched = netip.AddrPort{}, false
+			w.router.Disconnect(holder)
+		}
+	}
+	w.byAddr[addr] = slot
+	return true
+}
+
+// moveTo makes a claimed address the one that a peer is sent to.
+func (w *worker) moveTo(slot sfu.Slot, addr netip.AddrPort) {
+	p := &w.peers[slot]
+	if p.addr != addr {
+		w.release(slot, p.addr)
+		p.addr = addr
+	}
+	w.ready(slot)
+}
+
+func (w *worker) release(slot sfu.Slot, addr netip.AddrPort) {
+	if holder, ok := w.byAddr[addr]; ok && holder == slot {
+		delete(w.byAddr, addr)
+	}
+}
+
+func (w *worker) clearAddress(slot sfu.Slot) {
+	p := &w.peers[slot]
+	w.release(slot, p.addr)
+	p.addr, p.latched = netip.AddrPort{}, false
+}
+
+func (w *worker) clearBrowser(slot sfu.Slot) {
+	p := &w.peers[slot]
+	if p.browser == nil {
+		return
+	}
+	for _, addr := range p.browser.others {
+		w.release(slot, addr)
+	}
+	w.clearAddress(slot)
+	p.browser.endHandshake()
+	delete(w.byUfrag, p.browser.ufrag)
+	p.browser = nil
+}
+
+// removePeer forgets all that the worker holds of a peer, and frees its number in
+// the tables of those who heard it.
+func (w *worker) removePeer(slot sfu.Slot) {
+	if source, members, ok := w.router.Audience(slot); ok {
+		for _, member := range members {
+			if b := w.peers[member].browser; b != nil {
+				b.rollover.Release(source)
+			}
+		}
+	}
+	w.clearBrowser(slot)
+	w.clearAddress(slot)
+	w.peers[slot] = peer{}
+}
+
+// lose says once that a browser's transport is gone.
+func (w *worker) lose(slot sfu.Slot, reason sfu.LostReason) {
+	p := &w.peers[slot]
+	if p.browser.lost {
+		return
+	}
+	p.browser.lost = true
+	p.browser.endHandshake()
+	w.router.Disconnect(slot)
+	w.sink(w.index, sfu.Event{Lost: &sfu.PeerLost{Peer: p.id, Reason: reason}})
+}

@@ -1,0 +1,246 @@
+package media
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/native"
+	"hubbub.dev/hubbub/internal/core/rtp"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/edge/udp"
+)
+
+// receive tells by the first bytes what a datagram is, and by its address whose.
+func (w *worker) receive(now clock.Time, m *udp.Message) {
+	pkt := m.Buffer[:m.Size]
+	w.packetsIn++
+	w.bytesIn += uint64(len(pkt))
+	switch rtp.Kind(pkt) {
+	case rtp.RTP:
+		w.receiveMedia(now, m.Addr, pkt, binary.BigEndian.Uint32(pkt[8:]), (*worker).media)
+	case rtp.RTCP:
+		w.receiveMedia(now, m.Addr, pkt, binary.BigEndian.Uint32(pkt[4:]), (*worker).control)
+	case rtp.STUN:
+		w.receiveCheck(now, m.Addr, pkt)
+	case rtp.DTLS:
+		w.receiveDTLS(m.Addr, pkt)
+	default:
+		w.receiveOther(now, m.Addr, pkt)
+	}
+}
+
+// receiveMedia finds the peer of an RTP or RTCP packet: by address, or, when that is
+// not known or another's, by the SSRC that the voice gateway gave a native client.
+func (w *worker) receiveMedia(now clock.Time, addr netip.AddrPort, pkt []byte, ssrc uint32,
+	open func(*worker, clock.Time, sfu.Slot, []byte) rtp.Drop,
+) {
+	slot, known := w.byAddr[addr]
+	if known {
+		p := &w.peers[slot]
+		known = p.browser != nil || p.ssrc == ssrc
+	}
+	if !known {
+		var ok bool
+		if slot, ok = w.router.FindSSRC(ssrc); !ok || w.peers[slot].native == nil {
+			w.strays[strayUnknown]++
+			return
+		}
+		if !w.attempt(now) {
+			return
+		}
+	}
+	p := &w.peers[slot]
+	if p.native == nil && (p.browser == nil || p.browser.in == nil) {
+		w.strays[strayNotReady]++
+		return
+	}
+	if drop := open(w, now, slot, pkt); drop != rtp.Accepted {
+		w.refused[drop]++
+		return
+	}
+	p.heard = now
+	switch {
+	case p.browser != nil:
+		p.browser.endHandshake()
+	case !p.latched || p.addr != addr:
+		// Only the peer could make this packet, and it is no replay: it is there now.
+		if w.claim(now, slot, addr) {
+			p.latched = true
+			w.moveTo(slot, addr)
+		}
+	}
+	w.announce(p)
+}
+
+// media opens an RTP packet and forwards it.
+func (w *worker) media(now clock.Time, slot sfu.Slot, pkt []byte) (drop rtp.Drop) {
+	p := &w.peers[slot]
+	var plain []byte
+	if p.native != nil {
+		plain, drop = p.native.Open(pkt)
+	} else {
+		plain, drop = p.browser.in.Open(pkt)
+	}
+	if drop != rtp.Accepted {
+		return drop
+	}
+	header, _, ok := rtp.Parse(plain)
+	if !ok || header.PayloadType != p.opus {
+		// It is the peer's, but nothing that anyone could play.
+		w.strays[strayPayload]++
+		return rtp.Accepted
+	}
+	id := p.levelID
+	if p.native != nil {
+		id = levelID
+	}
+	w.packet.Header = header
+	w.packet.Level.Value, w.packet.Level.Known = header.AudioLevel(plain, id)
+	w.packet.Payload = header.Payload(plain)
+	verdict := w.router.Forward(now, slot, &w.packet, &w.delivery)
+	w.verdicts[verdict]++
+	if verdict == sfu.Forwarded {
+		w.deliver(&w.delivery)
+	}
+	return rtp.Accepted
+}
+
+// control opens an RTCP packet and lets the router read it.
+func (w *worker) control(now clock.Time, slot sfu.Slot, pkt []byte) (drop rtp.Drop) {
+	p := &w.peers[slot]
+	var plain []byte
+	if p.native != nil {
+		plain, drop = p.native.OpenRTCP(pkt)
+	} else {
+		plain, drop = p.browser.in.OpenRTCP(pkt)
+	}
+	if drop == rtp.Accepted {
+		w.router.Control(now, monotonic.At(now), slot, plain)
+	}
+	return drop
+}
+
+// receiveCheck answers a STUN connectivity check and follows what it says of the
+// browser's address.
+func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
+	ufrag, ok := browser.BindingUsername(pkt)
+	if !ok {
+		w.strays[strayUnknown]++
+		return
+	}
+	slot, ok := w.byUfrag[string(ufrag)]
+	if !ok {
+		w.strays[strayUnknown]++
+		return
+	}
+	p := &w.peers[slot]
+	b := p.browser
+	if b.lost {
+		w.strays[strayNotReady]++
+		return
+	}
+	binding, ok := b.ice.ParseBinding(pkt)
+	if !ok {
+		w.refused[rtp.Unauthenticated]++
+		return
+	}
+	if !w.claim(now, slot, addr) {
+		return
+	}
+	b.checked, p.heard = now, now
+	switch {
+	case p.addr == addr:
+	case !p.addr.IsValid(), binding.Nominated, now.Sub(b.chosen) >= addressHold:
+		b.keep(w, slot, p.addr)
+		p.addr = addr
+	default:
+		b.keep(w, slot, addr)
+	}
+	p.latched = true
+	if p.addr == addr {
+		b.chosen = now
+	}
+	w.ready(slot)
+	out := w.next()
+	out.Size = b.ice.PutBindingSuccess(out.Buffer, binding.Transaction, addr)
+	w.queue(out, addr)
+}
+
+// keep remembers an address from which a browser may send too, in place of the
+// oldest of its kind.
+func (b *browserPeer) keep(w *worker, slot sfu.Slot, addr netip.AddrPort) {
+	if !addr.IsValid() {
+		return
+	}
+	for _, other := range b.others {
+		if other == addr {
+			return
+		}
+	}
+	if old := b.others[b.oldest]; old != w.peers[slot].addr {
+		w.release(slot, old)
+	}
+	b.others[b.oldest] = addr
+	b.oldest = (b.oldest + 1) % len(b.others)
+}
+
+// receiveDTLS gives a datagram to the peer's handshake, and starts that with the
+// first one. Only who has passed a check gets so far.
+func (w *worker) receiveDTLS(addr netip.AddrPort, pkt []byte) {
+	slot, ok := w.byAddr[addr]
+	if !ok || w.peers[slot].browser == nil {
+		w.strays[strayUnknown]++
+		return
+	}
+	b := w.peers[slot].browser
+	if b.lost || b.handshake == nil && b.in != nil {
+		w.strays[strayNotReady]++
+		return
+	}
+	if b.handshake == nil && !w.startHandshake(slot) {
+		w.strays[strayHandshakes]++
+		return
+	}
+	b.handshake.pipe.deliver(pkt)
+}
+
+// receiveOther answers the small datagrams of Discord's native clients. Strangers
+// get an answer to IP discovery alone, if they know an SSRC.
+func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
+	if ssrc, ok := native.ParseDiscovery(pkt); ok {
+		w.discover(now, addr, ssrc)
+		return
+	}
+	slot, known := w.byAddr[addr]
+	if !known || len(pkt) != native.PingSize || w.peers[slot].browser != nil {
+		w.strays[strayUnknown]++
+		return
+	}
+	out := w.next()
+	if sequence, ok := native.ParsePing(pkt); ok {
+		out.Size = native.PutPong(out.Buffer, sequence)
+	} else {
+		// Some libraries measure the round trip by the echo of their counter.
+		out.Size = copy(out.Buffer, pkt)
+	}
+	w.queue(out, addr)
+}
+
+// discover answers IP discovery. Until a packet has decrypted, this is where the
+// client is believed to be, so that one that only listens hears something.
+func (w *worker) discover(now clock.Time, addr netip.AddrPort, ssrc uint32) {
+	slot, ok := w.router.FindSSRC(ssrc)
+	if !ok || w.peers[slot].browser != nil {
+		w.strays[strayUnknown]++
+		return
+	}
+	if p := &w.peers[slot]; !p.latched && w.claim(now, slot, addr) {
+		w.moveTo(slot, addr)
+	}
+	out := w.next()
+	out.Size = native.PutDiscoveryResponse(out.Buffer, ssrc, addr)
+	w.queue(out, addr)
+}

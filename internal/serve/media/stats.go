@@ -1,0 +1,182 @@
+package media
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/rtp"
+	"hubbub.dev/hubbub/internal/core/sfu"
+)
+
+// stray says why something got no further than the worker.
+type stray uint8
+
+const (
+	strayUnknown      stray = iota // of no peer
+	strayNotReady                  // the peer's transport has no keys yet, or has ended
+	strayAttempts                  // too many strangers' packets to decrypt
+	strayAddressTaken              // from an address that belongs to another peer
+	strayPayload                   // a payload type that was not negotiated
+	strayHandshakes                // too many handshakes
+	strayUnsealed                  // too large, or no packet numbers left
+	strayCommand                   // a command for no peer, or given twice
+	strayCount
+)
+
+var strayNames = [strayCount]string{
+	"unknown", "not_ready", "attempts", "address_taken", "payload_type", "handshakes", "unsealed", "command",
+}
+
+// counters are counted where it happens and read by publish alone.
+type counters struct {
+	packetsIn, bytesIn   uint64
+	packetsOut, bytesOut uint64
+	sendDrops            uint64
+	strays               [strayCount]uint64
+	refused              [rtp.DropCount]uint64
+	verdicts             [sfu.VerdictCount]uint64
+
+	busy        time.Duration // since the last publish
+	publishedAt clock.Time
+}
+
+// WorkerStats is what one worker counted since it started, and what it has now.
+type WorkerStats struct {
+	Port       uint16 `json:"port"`
+	PacketsIn  uint64 `json:"packets_in"`
+	BytesIn    uint64 `json:"bytes_in"`
+	PacketsOut uint64 `json:"packets_out"`
+	BytesOut   uint64 `json:"bytes_out"`
+	// Forwarded counts packets that went to at least one receiver.
+	Forwarded uint64 `json:"forwarded"`
+	// Drops counts received packets that were not forwarded, and orders and packets
+	// that could not be carried out, by reason.
+	Drops map[string]uint64 `json:"drops"`
+	// KernelDrops did not fit the receive buffer, SendDrops not the send buffer.
+	KernelDrops uint64 `json:"kernel_drops"`
+	SendDrops   uint64 `json:"send_drops"`
+
+	Peers      int `json:"peers"`
+	Channels   int `json:"channels"`
+	Speaking   int `json:"speaking"`
+	Handshakes int `json:"handshakes"`
+	// Load is the part of the last second that the worker was busy, from 0 to 1.
+	Load float64 `json:"load"`
+
+	// Means over what receivers reported since the start.
+	LossReported      float64 `json:"loss_reported"` // 0 to 1
+	JitterReported    float64 `json:"jitter_reported_ms"`
+	RoundTripReported float64 `json:"round_trip_reported_ms"`
+}
+
+// publish makes a snapshot for the other goroutines.
+func (w *worker) publish(now clock.Time) {
+	s := &WorkerStats{
+		Port:        w.socket.LocalAddr().Port(),
+		PacketsIn:   w.packetsIn,
+		BytesIn:     w.bytesIn,
+		PacketsOut:  w.packetsOut,
+		BytesOut:    w.bytesOut,
+		Forwarded:   w.verdicts[sfu.Forwarded],
+		Drops:       w.drops(),
+		KernelDrops: w.socket.Dropped(),
+		SendDrops:   w.sendDrops,
+		Peers:       w.router.Len(),
+		Channels:    w.router.Channels(),
+		Speaking:    w.router.Speaking(),
+		Handshakes:  int(w.handshaking.Load()),
+	}
+	if elapsed := now.Sub(w.publishedAt); w.publishedAt != 0 && elapsed > 0 {
+		s.Load = min(float64(w.busy)/float64(elapsed), 1)
+	}
+	if q := w.router.QualityTotals(); q.Blocks > 0 {
+		s.LossReported = float64(q.FractionLost) / 256 / float64(q.Blocks)
+		s.JitterReported = float64(q.Jitter) / float64(time.Millisecond) / float64(q.Blocks)
+		if q.RoundTrips > 0 {
+			s.RoundTripReported = float64(q.RoundTrip) / float64(time.Millisecond) / float64(q.RoundTrips)
+		}
+	}
+	w.busy, w.publishedAt = 0, now
+	w.published.Store(s)
+}
+
+func (w *worker) drops() map[string]uint64 {
+	drops := make(map[string]uint64, int(strayCount)+int(rtp.DropCount)+int(sfu.VerdictCount))
+	for i, name := range strayNames {
+		drops[name] = w.strays[i]
+	}
+	for d := rtp.Accepted + 1; d < rtp.DropCount; d++ {
+		drops[d.String()] = w.refused[d]
+	}
+	for v := sfu.Forwarded + 1; v < sfu.VerdictCount; v++ {
+		drops[v.String()] = w.verdicts[v]
+	}
+	return drops
+}
+
+// collector shows the workers' snapshots to Prometheus.
+type collector struct{ media *Media }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("hubbub_media_"+name, help, append([]string{"worker"}, labels...), nil)
+}
+
+// metric is one series of each worker.
+type metric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*WorkerStats) float64
+}
+
+var metrics = []metric{
+	{describe("packets_received_total", "Datagrams read from the socket."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.PacketsIn) }},
+	{describe("bytes_received_total", "UDP payload read from the socket."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.BytesIn) }},
+	{describe("packets_sent_total", "Datagrams written to the socket."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.PacketsOut) }},
+	{describe("bytes_sent_total", "UDP payload written to the socket."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.BytesOut) }},
+	{describe("packets_forwarded_total", "Packets that went to at least one receiver."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.Forwarded) }},
+	{describe("kernel_drops_total", "Datagrams that did not fit the receive buffer."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.KernelDrops) }},
+	{describe("send_drops_total", "Datagrams that the kernel did not take."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.SendDrops) }},
+	{describe("peers", "Peers of the worker."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.Peers) }},
+	{describe("channels", "Channels with peers."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.Channels) }},
+	{describe("speaking", "Peers that speak."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.Speaking) }},
+	{describe("handshakes", "DTLS handshakes under way."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.Handshakes) }},
+	{describe("load", "Part of the last second that the worker was busy."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return s.Load }},
+}
+
+var dropsDesc = describe("drops_total", "What was received and not forwarded, by reason.", "reason")
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range metrics {
+		ch <- m.desc
+	}
+	ch <- dropsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	for i := range c.media.workers {
+		s, worker := c.media.Stats(i), strconv.Itoa(i)
+		for _, m := range metrics {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), worker)
+		}
+		for reason, n := range s.Drops {
+			ch <- prometheus.MustNewConstMetric(dropsDesc, prometheus.CounterValue, float64(n), worker, reason)
+		}
+	}
+}

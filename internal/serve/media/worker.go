@@ -1,0 +1,304 @@
+package media
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/rtp"
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/edge/udp"
+	"hubbub.dev/hubbub/internal/serve/run"
+)
+
+const (
+	// commandQueue holds the joins of a whole voice server that moves here at once.
+	commandQueue = 16384
+	// commandBatch is how many commands are carried out between two batches of
+	// packets, so that media does not wait for a mass join.
+	commandBatch = 256
+	// outputQueue holds what DTLS servers want to send.
+	outputQueue = 1024
+	// housekeeping is how often counters are published and consent is checked.
+	housekeeping = time.Second
+	// attemptsPerWindow bounds the decryptions for strangers in each attemptWindow:
+	// 20,000 a second cost less than 1 % of a core, and 20,000 peers come back in one.
+	attemptsPerWindow = 1000
+	attemptWindow     = 50 * time.Millisecond
+)
+
+// socket is what a worker needs of udp.Conn.
+type socket interface {
+	ReadBatch(ms []udp.Message, wait time.Duration) (int, error)
+	WriteBatch(ms []udp.Message) (sent int)
+	Wake()
+	Dropped() uint64
+	LocalAddr() netip.AddrPort
+	Close() error
+}
+
+// worker owns the peers of the channels that are pinned to it. Its fields belong to
+// the goroutine of run, save those that say otherwise.
+type worker struct {
+	index       int
+	socket      socket
+	legacy      bool
+	certificate tls.Certificate
+	log         *slog.Logger
+	sink        Sink
+	group       *run.Group
+
+	closing atomic.Bool   // set by stop
+	done    chan struct{} // closed when run has ended
+
+	commands    *run.Mailbox[sfu.Command] // written by anyone
+	outputs     *run.Mailbox[output]      // written by handshakes
+	handshaking atomic.Int32              // handshakes that run, by any goroutine
+
+	router  *sfu.Router
+	peers   []peer // by sfu.Slot
+	byAddr  map[netip.AddrPort]sfu.Slot
+	byUfrag map[string]sfu.Slot
+
+	rx, tx   []udp.Message
+	queued   int // messages in tx
+	packet   sfu.Packet
+	delivery sfu.Delivery
+	report   sfu.Report
+	events   []sfu.Event
+
+	attempts   int
+	attemptsAt clock.Time
+
+	counters
+	nextHousekeeping clock.Time
+	published        atomic.Pointer[WorkerStats] // read by anyone
+}
+
+func newWorker(index int, s socket, legacy bool, certificate tls.Certificate, log *slog.Logger) *worker {
+	w := &worker{
+		index:       index,
+		socket:      s,
+		legacy:      legacy,
+		certificate: certificate,
+		log:         log,
+		commands:    run.NewMailbox[sfu.Command](commandQueue),
+		outputs:     run.NewMailbox[output](outputQueue),
+		router:      sfu.New(),
+		byAddr:      make(map[netip.AddrPort]sfu.Slot),
+		byUfrag:     make(map[string]sfu.Slot),
+		rx:          udp.NewBatch(),
+		tx:          udp.NewBatch(),
+	}
+	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
+	return w
+}
+
+// run reads batches until the group stops. The thread is the worker's own, so that
+// a wait in the kernel hands nothing over.
+func (w *worker) run(ctx context.Context) {
+	defer close(w.done)
+	defer w.endHandshakes()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop := context.AfterFunc(ctx, w.socket.Wake)
+	defer stop()
+	now := monotonic.Now()
+	for ctx.Err() == nil && !w.closing.Load() {
+		n, err := w.socket.ReadBatch(w.rx, w.wait(now))
+		if err != nil {
+			// The group's starter logs it and stops the server: a worker without a
+			// socket would leave its channels mute for good.
+			panic(fmt.Errorf("media: worker %d: %w", w.index, err))
+		}
+		began := monotonic.Now()
+		w.turn(began, w.rx[:n])
+		now = monotonic.Now()
+		w.busy += now.Sub(began)
+	}
+}
+
+// stop ends run and waits until it no longer uses the socket.
+func (w *worker) stop() {
+	if w.done == nil {
+		return
+	}
+	w.closing.Store(true)
+	w.socket.Wake()
+	<-w.done
+}
+
+func (w *worker) endHandshakes() {
+	for i := range w.peers {
+		if b := w.peers[i].browser; b != nil {
+			b.endHandshake()
+		}
+	}
+}
+
+// wait returns how long nothing is to be done without a packet or a command.
+func (w *worker) wait(now clock.Time) time.Duration {
+	if w.commands.Len() > 0 || w.outputs.Len() > 0 {
+		return 0
+	}
+	next := clock.Earliest(w.router.NextTimeout(), w.nextHousekeeping)
+	return max(next.Sub(now), 0)
+}
+
+// turn does all that there is to do at one instant.
+func (w *worker) turn(now clock.Time, batch []udp.Message) {
+	w.drain(now)
+	for i := range batch {
+		w.receive(now, &batch[i])
+	}
+	w.router.Tick(now)
+	for w.router.NextReport(now, monotonic.At(now), &w.report) {
+		w.sendReport()
+	}
+	w.flush()
+	w.events = w.router.Events(w.events[:0])
+	for _, ev := range w.events {
+		w.sink(w.index, ev)
+	}
+	if !now.Before(w.nextHousekeeping) {
+		w.keepHouse(now)
+	}
+}
+
+func (w *worker) drain(now clock.Time) {
+	for range commandBatch {
+		select {
+		case c := <-w.commands.Receive():
+			w.apply(now, c)
+			continue
+		case out := <-w.outputs.Receive():
+			w.takeOutput(out)
+			continue
+		default:
+		}
+		return
+	}
+}
+
+// apply carries out one command: the router's part, then the transport's.
+func (w *worker) apply(now clock.Time, c sfu.Command) {
+	if c.Remove != nil {
+		if slot, ok := w.router.Find(c.Remove.Peer); ok {
+			w.removePeer(slot)
+		}
+	}
+	slot, ok := w.router.Apply(c)
+	switch {
+	case !ok:
+		w.strays[strayCommand]++
+	case c.Add != nil:
+		for int(slot) >= len(w.peers) {
+			w.peers = append(w.peers, peer{})
+		}
+		w.peers[slot] = peer{id: c.Add.Peer, ssrc: c.Add.SSRC}
+	case c.Native != nil:
+		w.setNative(slot, c.Native)
+	case c.Browser != nil:
+		w.setBrowser(now, slot, c.Browser)
+	case c.Keys != nil:
+		w.setKeys(slot, c.Keys)
+	}
+}
+
+// keepHouse ends peers that withdrew consent and publishes the counters.
+func (w *worker) keepHouse(now clock.Time) {
+	for slot := range w.peers {
+		if b := w.peers[slot].browser; b != nil && now.Sub(b.checked) >= consentTimeout {
+			w.lose(sfu.Slot(slot), sfu.LostConsent)
+		}
+	}
+	w.publish(now)
+	w.nextHousekeeping = now.Add(housekeeping)
+}
+
+// attempt reports whether a stranger's packet may be decrypted now.
+func (w *worker) attempt(now clock.Time) bool {
+	if now.Sub(w.attemptsAt) >= attemptWindow {
+		w.attemptsAt, w.attempts = now, 0
+	}
+	if w.attempts >= attemptsPerWindow {
+		w.strays[strayAttempts]++
+		return false
+	}
+	w.attempts++
+	return true
+}
+
+// deliver seals a packet for each of its receivers.
+func (w *worker) deliver(d *sfu.Delivery) {
+	for _, to := range d.To {
+		p := &w.peers[to]
+		out := w.next()
+		header, level := d.Header, rtp.LevelExtension{Level: d.Level.Value}
+		header.PayloadType = p.opus
+		if d.Level.Known {
+			level.ID = p.levelID
+		}
+		if p.native != nil {
+			// Libraries compare the whole second byte with the payload type.
+			header.Marker = false
+			out.Size = p.native.Seal(out.Buffer, header, level, d.Payload)
+		} else if seq, roc, ok := p.browser.rollover.Place(d.Source, d.Extended); ok {
+			header.Sequence = seq
+			out.Size = p.browser.out.Seal(out.Buffer, header, level, d.Payload, roc)
+		} else {
+			out.Size = 0
+		}
+		w.queue(out, p.addr)
+	}
+}
+
+func (w *worker) sendReport() {
+	for _, to := range w.report.To {
+		p := &w.peers[to]
+		out := w.next()
+		if p.native != nil {
+			out.Size = p.native.SealRTCP(out.Buffer, w.report.Packet)
+		} else {
+			out.Size = p.browser.out.SealRTCP(out.Buffer, w.report.Packet)
+		}
+		w.queue(out, p.addr)
+	}
+}
+
+// next returns the message to write next. It is sent once it was queued.
+func (w *worker) next() *udp.Message {
+	if w.queued == len(w.tx) {
+		w.flush()
+	}
+	return &w.tx[w.queued]
+}
+
+// queue sends the message that next returned, at the latest at the end of the turn.
+// One of size zero could not be sealed.
+func (w *worker) queue(m *udp.Message, addr netip.AddrPort) {
+	if m.Size == 0 {
+		w.strays[strayUnsealed]++
+		return
+	}
+	m.Addr = addr
+	w.queued++
+	w.packetsOut++
+	w.bytesOut += uint64(m.Size)
+}
+
+func (w *worker) flush() {
+	if w.queued == 0 {
+		return
+	}
+	sent := w.socket.WriteBatch(w.tx[:w.queued])
+	w.sendDrops += uint64(w.queued - sent)
+	w.queued = 0
+}
