@@ -26,8 +26,8 @@ var errPacket = errors.New("client: malformed packet")
 
 // Packet is one Opus packet of one speaker.
 type Packet struct {
-	// UserID is who speaks: zero in the moment before the voice server has said
-	// whose SSRC it is.
+	// UserID is who speaks: zero if the voice server does not say whose SSRC it
+	// is.
 	UserID    proto.Snowflake
 	SSRC      uint32
 	Sequence  uint16

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -53,6 +54,7 @@ type transport struct {
 	sequence  uint16
 	timestamp uint32
 	next      time.Time // when the frame after the last one is due
+	header    [rtpHeaderSize]byte
 	buffer    []byte
 
 	pingSequence atomic.Uint32
@@ -154,11 +156,10 @@ func (t *transport) send(frame []byte) error {
 		t.next = now
 	}
 	t.next = t.next.Add(time.Duration(samples) * time.Second / 48000)
-	var header [rtpHeaderSize]byte
-	putRTPHeader(&header, t.sequence, t.timestamp, t.ssrc)
+	putRTPHeader(&t.header, t.sequence, t.timestamp, t.ssrc)
 	t.sequence++
 	t.timestamp += samples
-	return t.write(header[:], frame)
+	return t.write(t.header[:], frame)
 }
 
 // write seals and sends one packet; t.mu is held. A refused datagram is not an
@@ -263,37 +264,57 @@ func (t *transport) receiveRTP(pkt []byte) {
 	}
 	t.counters.received.Add(1)
 	p.Opus = append([]byte(nil), p.Opus...)
-	p.UserID = t.speakers.user(p.SSRC)
-	t.deliver(p)
+	if t.speakers.attribute(&p) {
+		t.deliver(p)
+	}
 }
 
 // speakers maps SSRCs to users. The voice WebSocket writes it, the receive
-// goroutine reads it.
+// goroutine reads it; since the two race when we join, the first packets of an
+// SSRC wait for its user.
 type speakers struct {
-	mu    sync.Mutex
-	users map[uint32]proto.Snowflake
+	mu      sync.Mutex
+	users   map[uint32]proto.Snowflake
+	waiting []Packet
 }
+
+// waitingLimit is how many packets may wait for a user at most.
+const waitingLimit = 32
 
 func newSpeakers() *speakers { return &speakers{users: make(map[uint32]proto.Snowflake)} }
 
-func (s *speakers) set(ssrc uint32, user proto.Snowflake) {
+// set names the user of an SSRC and returns the packets that waited for that.
+func (s *speakers) set(ssrc uint32, user proto.Snowflake) (freed []Packet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[ssrc] = user
+	kept := s.waiting[:0]
+	for _, p := range s.waiting {
+		if p.SSRC == ssrc {
+			p.UserID = user
+			freed = append(freed, p)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	s.waiting = kept
+	return freed
 }
 
-func (s *speakers) user(ssrc uint32) proto.Snowflake {
+// attribute fills in whose packet p is. It is false when p has to wait.
+func (s *speakers) attribute(p *Packet) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.users[ssrc]
+	p.UserID = s.users[p.SSRC]
+	if p.UserID != 0 || len(s.waiting) >= waitingLimit {
+		return true
+	}
+	s.waiting = append(s.waiting, *p)
+	return false
 }
 
 func (s *speakers) remove(user proto.Snowflake) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ssrc, u := range s.users {
-		if u == user {
-			delete(s.users, ssrc)
-		}
-	}
+	maps.DeleteFunc(s.users, func(_ uint32, u proto.Snowflake) bool { return u == user })
 }

@@ -14,6 +14,9 @@ import (
 // resumeTries is enough for the minute that a server keeps a session.
 const resumeTries = 12
 
+// unknownFlags stands for an announcement that a cut may have swallowed.
+const unknownFlags proto.SpeakingFlags = -1
+
 // Reasons why a voice session hands back to Voice.run.
 var (
 	errRetarget = errors.New("client: voice: another voice server was named")
@@ -383,6 +386,7 @@ func (s *voiceSession) resume() error {
 		}
 		err := s.resumeOnce()
 		if err == nil {
+			s.announced = unknownFlags
 			v.settled()
 			return nil
 		}
@@ -487,7 +491,9 @@ var voiceHandlers = map[proto.VoiceOpcode]func(*voiceSession, context.Context, j
 		if err := json.Unmarshal(d, &p); err != nil {
 			return err
 		}
-		s.speakers.set(p.SSRC, p.UserID)
+		for _, waited := range s.speakers.set(p.SSRC, p.UserID) {
+			s.v.deliver(waited)
+		}
 		if f := s.v.options.OnSpeaking; f != nil {
 			f(p.UserID, p.Speaking)
 		}
