@@ -1,0 +1,20 @@
+import { effect } from "@preact/signals";
+import { render } from "preact";
+import "./styles/fonts.css";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/entry.css";
+import "./styles/shell.css";
+import "./styles/chat.css";
+import "./styles/voice.css";
+import "./styles/overlays.css";
+import { start } from "./state/app";
+import { testMode } from "./state/env";
+import { installTestHooks } from "./testHooks";
+import { App } from "./ui/App";
+
+const root = document.getElementById("app");
+if (!root) throw new Error("index.html has no #app");
+start();
+render(<App />, root);
+if (testMode.on) installTestHooks(effect);

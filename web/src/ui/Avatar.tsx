@@ -1,0 +1,37 @@
+import type { JSX } from "preact";
+import type { Snowflake } from "../protocol/payloads";
+
+/** A hue of the person's own, the same on every screen. */
+export function hueOf(id: Snowflake): number {
+  let hash = 2166136261;
+  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 16777619);
+  return ((hash >>> 8) % 24) * 15;
+}
+
+export function initials(name: string): string {
+  const words = name.trim().split(/[\s_.-]+/u).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? "?"];
+  return letters.map((word) => [...(word ?? "")][0] ?? "").join("").toUpperCase();
+}
+
+interface Props {
+  id: Snowflake;
+  name: string;
+  size?: number;
+  speaking?: boolean;
+  online?: boolean | undefined;
+  square?: boolean;
+}
+
+export function Avatar({ id, name, size = 32, speaking = false, online, square = false }: Props): JSX.Element {
+  return (
+    <span
+      class={`avatar${speaking ? " speaking" : ""}${square ? " square" : ""}`}
+      style={{ "--size": `${size}px`, "--hue": hueOf(id) }}
+      aria-hidden="true"
+    >
+      <span class="avatar-face">{initials(name)}</span>
+      {online !== undefined && <span class={`presence ${online ? "online" : ""}`} />}
+    </span>
+  );
+}
