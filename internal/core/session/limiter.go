@@ -22,7 +22,7 @@ func NewLimiter(limit int, window time.Duration) Limiter {
 
 // Allow counts one event and reports whether it is within the limit.
 func (l *Limiter) Allow(now clock.Time) bool {
-	if !now.Before(l.ends) {
+	if l.Over(now) {
 		l.ends, l.used = now.Add(l.window), 0
 	}
 	if l.used >= l.limit {
@@ -31,3 +31,9 @@ func (l *Limiter) Allow(now clock.Time) bool {
 	l.used++
 	return true
 }
+
+// Spent reports whether the window's events are used up.
+func (l *Limiter) Spent(now clock.Time) bool { return !l.Over(now) && l.used >= l.limit }
+
+// Over reports whether the window is over, so that nothing is counted.
+func (l *Limiter) Over(now clock.Time) bool { return !now.Before(l.ends) }

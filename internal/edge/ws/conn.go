@@ -30,7 +30,7 @@ const (
 	// frame and the peer's answer.
 	closeTimeout = time.Second
 	// maxHead is the longest head that SendSpliced takes.
-	maxHead = 32
+	maxHead = 40
 	// keepQueue is the capacity up to which an idle connection keeps its two
 	// queue slices; a longer one goes back to the heap after a burst.
 	keepQueue = 4
@@ -206,7 +206,7 @@ func (c *Conn) Send(data []byte, binary bool) bool {
 	return c.push(message{body: data, binary: binary})
 }
 
-// SendSpliced queues a text message made of head, at most 32 bytes that are
+// SendSpliced queues a text message made of head, at most 40 bytes that are
 // copied, and body, which is not; so one body serves many connections. It returns
 // as Send does.
 func (c *Conn) SendSpliced(head, body []byte) bool {
@@ -251,10 +251,18 @@ func (c *Conn) Close(code proto.CloseCode, reason string) {
 	c.signal()
 }
 
-// Drop ends the connection at once, without a close frame.
+// Drop ends the connection at once, without a close frame. After Close it does
+// nothing: the writer is about to end it.
 func (c *Conn) Drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closing == nil {
+		c.end()
+	}
+}
+
+// end frees what the connection holds; c.mu is held.
+func (c *Conn) end() {
 	if c.dropped {
 		return
 	}

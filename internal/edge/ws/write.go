@@ -20,7 +20,11 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // is the body of the connection's writer goroutine, and the connection's resources
 // are free when it returns.
 func (c *Conn) WriteLoop(ctx context.Context) {
-	defer c.Drop()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.end()
+	}()
 	for {
 		select {
 		case <-c.wake:

@@ -1,0 +1,191 @@
+package gateway
+
+import (
+	"encoding/json"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/session"
+	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/proto"
+)
+
+// receive brings a message of the bus to the shards it is for. It encodes what the
+// receivers share, once, and only posts: it runs on the bus's goroutine.
+func (g *Service) receive(b bus.Message) {
+	var m guild.GatewayMessage
+	if err := b.Decode(&m); err != nil {
+		g.log.Error("gateway message", "subject", b.Subject, "err", err)
+		return
+	}
+	switch {
+	case m.Dispatch != nil:
+		g.receiveDispatch(m.Dispatch)
+	case m.VoiceServer != nil:
+		g.shardOf(m.VoiceServer.Session).post(voiceServer{m.VoiceServer})
+	case m.User != nil:
+		g.postAll(newUserEvent(m.User))
+	case m.Joined != nil:
+		g.postAll(joined{*m.Joined})
+	case m.Left != nil:
+		g.postAll(left{*m.Left})
+	case m.Revoked != nil:
+		g.postAll(revoked{m.Revoked})
+	}
+}
+
+func (g *Service) postAll(m mail) {
+	for _, sh := range g.shards {
+		sh.post(m)
+	}
+}
+
+func (g *Service) receiveDispatch(d *guild.Dispatch) {
+	g.metrics.dispatches.Inc()
+	m := &dispatch{
+		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, body: session.Body(d.Event, d.Data),
+		opens: d.Event == "GUILD_CREATE", ends: d.Event == "GUILD_DELETE",
+	}
+	if len(d.Sessions) == 1 {
+		g.shardOf(d.Sessions[0]).post(m)
+		return
+	}
+	g.postAll(m)
+}
+
+// dispatch is one event of a guild, shared by the shards.
+type dispatch struct {
+	guild    proto.Snowflake
+	intent   proto.Intents
+	sessions []string // empty for all that are attached
+	body     []byte
+	opens    bool // GUILD_CREATE: those named get the guild's events from now on
+	ends     bool // GUILD_DELETE: the guild is gone
+}
+
+func (m *dispatch) deliver(sh *shard, now clock.Time) {
+	if len(m.sessions) == 0 {
+		for c := range sh.guilds[m.guild] {
+			m.give(sh, now, c)
+		}
+		return
+	}
+	for _, id := range m.sessions {
+		c := sh.sessions[id]
+		if c == nil {
+			continue
+		}
+		if _, in := c.guilds[m.guild]; in {
+			m.give(sh, now, c)
+		}
+	}
+}
+
+func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
+	if m.opens && !c.guilds[m.guild] {
+		c.guilds[m.guild] = true
+		in := sh.guilds[m.guild]
+		if in == nil {
+			in = make(map[*client]struct{})
+			sh.guilds[m.guild] = in
+		}
+		in[c] = struct{}{}
+	}
+	if c.intents&m.intent == m.intent {
+		sh.dispatch(now, c, m.body)
+	}
+	if m.ends {
+		sh.detach(c, m.guild)
+	}
+}
+
+// voiceServer becomes VOICE_SERVER_UPDATE for one session.
+type voiceServer struct{ *guild.VoiceServer }
+
+func (m voiceServer) deliver(sh *shard, now clock.Time) {
+	c := sh.sessions[m.Session]
+	if c == nil || !c.ready {
+		return
+	}
+	at := m.Endpoint
+	if at == "" {
+		at = endpoint(c.host, c.secure)
+	}
+	data, err := json.Marshal(proto.VoiceServerUpdateData{Token: m.Token, GuildID: m.Guild, Endpoint: &at})
+	if err != nil {
+		sh.service.log.Error("gateway VOICE_SERVER_UPDATE", "err", err)
+		return
+	}
+	sh.dispatch(now, c, session.Body("VOICE_SERVER_UPDATE", data))
+}
+
+// userEvent is an event for the sessions of a user: of all, or, when it is about a
+// guild, of those whose shard has it.
+type userEvent struct {
+	user  proto.Snowflake
+	guild proto.Snowflake
+	body  []byte
+}
+
+func newUserEvent(e *guild.UserEvent) userEvent {
+	var about struct {
+		Guild proto.Snowflake `json:"guild_id"`
+	}
+	_ = json.Unmarshal(e.Data, &about) // not every event is about a guild
+	return userEvent{user: e.User, guild: about.Guild, body: session.Body(e.Event, e.Data)}
+}
+
+func (m userEvent) deliver(sh *shard, now clock.Time) {
+	for _, c := range sh.users[m.user] {
+		if c.ready && (m.guild == 0 || c.covers(m.guild)) {
+			sh.dispatch(now, c, m.body)
+		}
+	}
+}
+
+// joined attaches the user's sessions to a guild; those still to be made ready do
+// so with their other guilds.
+type joined struct{ guild.Membership }
+
+func (m joined) deliver(sh *shard, _ clock.Time) {
+	for _, c := range sh.users[m.User] {
+		if _, in := c.guilds[m.Guild]; in || !c.covers(m.Guild) {
+			continue
+		}
+		c.guilds[m.Guild] = false
+		if c.ready {
+			sh.attach(c, m.Guild)
+		}
+	}
+}
+
+// left takes the user's sessions out of a guild.
+type left struct{ guild.Membership }
+
+func (m left) deliver(sh *shard, now clock.Time) {
+	body := session.Body("GUILD_DELETE", []byte(`{"id":"`+m.Guild.String()+`"}`))
+	for _, c := range sh.users[m.User] {
+		if _, in := c.guilds[m.Guild]; !in {
+			continue
+		}
+		if c.ready && c.intents&proto.IntentGuilds != 0 {
+			sh.dispatch(now, c, body)
+		}
+		sh.detach(c, m.Guild)
+	}
+}
+
+// revoked ends the sessions that identified with a token.
+type revoked struct{ *guild.Revocation }
+
+func (m revoked) deliver(sh *shard, _ clock.Time) {
+	for _, c := range append([]*client(nil), sh.users[m.User]...) { // end changes the list
+		if len(m.Hash) > 0 && string(m.Hash) != string(c.token[:]) {
+			continue
+		}
+		if c.conn != nil {
+			sh.close(c, proto.CloseAuthenticationFailed)
+		}
+		sh.end(c)
+	}
+}

@@ -1,0 +1,44 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub.dev/hubbub/internal/edge/ws"
+)
+
+type metrics struct {
+	sessions   prometheus.Gauge
+	dispatches prometheus.Counter
+	failures   prometheus.Counter
+	slow       prometheus.Counter
+	overruns   prometheus.Counter
+	resumes    *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer, t *ws.Traffic, d *door) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hubbub_gateway_" + name, Help: help})
+	}
+	m := &metrics{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hubbub_gateway_sessions", Help: "Sessions, connected or waiting to be resumed."}),
+		dispatches: counter("dispatches_total", "Events that came from guilds, before they fan out."),
+		failures:   counter("identify_failures_total", "Identifies refused for their token or intents."),
+		slow:       counter("slow_clients_total", "Connections closed because the client did not take what it was sent."),
+		overruns:   counter("overruns_total", "Times that a shard lost events and ended its sessions."),
+		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubbub_gateway_resumes_total", Help: "Resumes by result: resumed, lost, refused."}, []string{"result"}),
+	}
+	if r == nil {
+		return m
+	}
+	read := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hubbub_gateway_" + name, Help: help}, f)
+	}
+	r.MustRegister(m.sessions, m.dispatches, m.failures, m.slow, m.overruns, m.resumes,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hubbub_gateway_connections", Help: "Open WebSockets, with a session or not."}, d.connections),
+		read("received_bytes_total", "Bytes from clients, under the WebSocket layer.", func() float64 { return float64(t.In.Load()) }),
+		read("sent_bytes_total", "Bytes to clients, under the WebSocket layer.", func() float64 { return float64(t.Out.Load()) }))
+	return m
+}

@@ -1,0 +1,369 @@
+package gateway
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/core/session"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/edge/ws"
+	"hubbub.dev/hubbub/internal/serve/run"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	clientMail = 4096
+	busMail    = 16384
+)
+
+// mail is one message to a shard. Each kind brings its own handling.
+type mail interface {
+	deliver(sh *shard, now clock.Time)
+}
+
+// shard owns a part of the sessions. Its two mailboxes keep clients from crowding
+// out the bus:
+//
+//   - clients: what readers post. A full one costs the connection that posts.
+//   - events: what the bus brings. A full one means that events are lost, so every
+//     session of the shard is ended and told to identify anew (overrun).
+type shard struct {
+	service *Service
+	clients *run.Mailbox[mail]
+	events  *run.Mailbox[mail]
+	overrun atomic.Bool
+
+	sessions map[string]*client
+	users    map[proto.Snowflake][]*client
+	// guilds has the sessions that GUILD_CREATE has reached.
+	guilds map[proto.Snowflake]map[*client]struct{}
+}
+
+func newShard(g *Service) *shard {
+	return &shard{
+		service: g, clients: run.NewMailbox[mail](clientMail), events: run.NewMailbox[mail](busMail),
+		sessions: make(map[string]*client), users: make(map[proto.Snowflake][]*client),
+		guilds: make(map[proto.Snowflake]map[*client]struct{}),
+	}
+}
+
+// run is the body of the shard's goroutine.
+func (sh *shard) run(ctx context.Context) {
+	sweep := time.NewTicker(min(time.Second, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2))
+	defer sweep.Stop()
+	for {
+		select {
+		case m := <-sh.clients.Receive():
+			m.deliver(sh, monotonic.Now())
+		case m := <-sh.events.Receive():
+			m.deliver(sh, monotonic.Now())
+		case <-sweep.C:
+			sh.sweep(monotonic.Now())
+		case <-ctx.Done():
+			return
+		}
+		if sh.overrun.Swap(false) {
+			sh.invalidate()
+		}
+	}
+}
+
+// post brings an event of the bus; when there is no room the sessions are stale.
+func (sh *shard) post(m mail) {
+	if !sh.events.Post(m) {
+		sh.overrun.Store(true)
+	}
+}
+
+// sweep acts on the time that passed, and on connections whose end was not told
+// because the mailbox was full.
+func (sh *shard) sweep(now clock.Time) {
+	for _, c := range sh.sessions {
+		if c.conn != nil && c.conn.Closed() {
+			sh.disconnect(now, c)
+		}
+		step, over := c.session.Timeout(now)
+		if over {
+			sh.end(c)
+			continue
+		}
+		sh.apply(now, c, step)
+	}
+}
+
+// invalidate ends every session of the shard: they have missed events.
+func (sh *shard) invalidate() {
+	sh.service.log.Error("gateway shard overrun", "sessions", len(sh.sessions))
+	sh.service.metrics.overruns.Inc()
+	for _, c := range sh.sessions {
+		if c.conn != nil {
+			c.conn.Send(session.InvalidSession(), false)
+			sh.close(c, proto.CloseUnknownError)
+		}
+		sh.end(c)
+	}
+}
+
+// apply does what a session asks.
+func (sh *shard) apply(now clock.Time, c *client, step session.Step) {
+	if step.Send != nil && !c.conn.Send(step.Send, false) {
+		sh.tooSlow(now, c)
+		return
+	}
+	switch {
+	case step.Presence != nil:
+		c.status = step.Presence
+		for g := range c.guilds {
+			sh.request(guild.Request{Guild: g, Presence: &guild.PresenceRequest{SessionRef: sh.ref(c), Status: *step.Presence}})
+		}
+	case step.Voice != nil:
+		if _, ok := c.guilds[step.Voice.GuildID]; ok {
+			sh.request(guild.Request{Guild: step.Voice.GuildID, Voice: &guild.VoiceRequest{SessionRef: sh.ref(c), State: *step.Voice}})
+		}
+	case step.Members != nil:
+		if _, ok := c.guilds[step.Members.GuildID]; ok {
+			sh.request(guild.Request{Guild: step.Members.GuildID, Members: &guild.MembersRequest{SessionRef: sh.ref(c), Query: *step.Members}})
+		}
+	}
+	if step.Close != 0 {
+		sh.close(c, step.Close)
+		sh.disconnect(now, c)
+	}
+}
+
+func (sh *shard) ref(c *client) guild.SessionRef { return c.ref(sh.service.cfg.Node) }
+
+// request asks a guild's owner for something that has no reply.
+func (sh *shard) request(r guild.Request) {
+	if err := sh.service.bus.Publish(guild.Subject(r.Guild), r); err != nil {
+		sh.service.log.Warn("gateway request lost", "guild", r.Guild, "err", err)
+	}
+}
+
+func (sh *shard) attach(c *client, g proto.Snowflake) {
+	sh.request(guild.Request{Guild: g, Attach: &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status}})
+}
+
+// detach takes a session out of a guild for good.
+func (sh *shard) detach(c *client, g proto.Snowflake) {
+	delete(c.guilds, g)
+	if in := sh.guilds[g]; in != nil {
+		delete(in, c)
+		if len(in) == 0 {
+			delete(sh.guilds, g)
+		}
+	}
+	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c)}})
+}
+
+// dispatch gives one session one event; body is shared and not changed.
+func (sh *shard) dispatch(now clock.Time, c *client, body []byte) {
+	seq, send := c.session.Dispatch(body)
+	if !send {
+		return
+	}
+	var head [40]byte
+	if !c.conn.SendSpliced(session.AppendHead(head[:0], seq), body) {
+		sh.tooSlow(now, c)
+	}
+}
+
+// tooSlow closes a client that does not take what it is sent. It may resume, which
+// gives it a new queue and what the buffer still has.
+func (sh *shard) tooSlow(now clock.Time, c *client) {
+	sh.service.metrics.slow.Inc()
+	c.conn.Close(proto.CloseUnknownError, "Too slow.")
+	sh.disconnect(now, c)
+}
+
+func (sh *shard) close(c *client, code proto.CloseCode) { c.conn.Close(code, session.Reason(code)) }
+
+// disconnect leaves a session to be resumed. Its connection has ended or is ending.
+func (sh *shard) disconnect(now clock.Time, c *client) {
+	c.conn = nil
+	c.session.Disconnect(now)
+}
+
+// end forgets a session and tells its guilds.
+func (sh *shard) end(c *client) {
+	for g := range c.guilds {
+		sh.detach(c, g)
+	}
+	delete(sh.sessions, c.id)
+	mine := sh.users[c.user]
+	for i := range mine {
+		if mine[i] == c {
+			mine[i] = mine[len(mine)-1]
+			mine[len(mine)-1] = nil
+			mine = mine[:len(mine)-1]
+			break
+		}
+	}
+	if sh.users[c.user] = mine; len(mine) == 0 {
+		delete(sh.users, c.user)
+	}
+	sh.service.metrics.sessions.Dec()
+}
+
+// register is the first of a session: the user's events reach it from now on, and
+// wait for READY.
+type register struct{ *client }
+
+func (m register) deliver(sh *shard, now clock.Time) {
+	c := m.client
+	c.session = session.New(now, &sh.service.session)
+	c.session.Connect(now)
+	c.guilds = make(map[proto.Snowflake]bool)
+	sh.sessions[c.id] = c
+	sh.users[c.user] = append(sh.users[c.user], c)
+	sh.service.metrics.sessions.Inc()
+}
+
+// open makes a session ready: guilds are the user's as the store has them.
+type open struct {
+	client *client
+	guilds []proto.Snowflake
+	ready  *proto.ReadyData
+}
+
+func (m open) deliver(sh *shard, now clock.Time) {
+	c := m.client
+	if sh.sessions[c.id] != c {
+		return
+	}
+	for _, g := range m.guilds {
+		if c.covers(g) {
+			c.guilds[g] = false
+		}
+	}
+	m.ready.Guilds = make([]proto.UnavailableGuild, 0, len(c.guilds))
+	for g := range c.guilds {
+		m.ready.Guilds = append(m.ready.Guilds, proto.UnavailableGuild{ID: g, Unavailable: true})
+	}
+	data, err := json.Marshal(m.ready)
+	if err != nil {
+		sh.service.log.Error("gateway READY", "err", err)
+		return
+	}
+	c.ready = true
+	sh.dispatch(now, c, session.Body("READY", data))
+	for g := range c.guilds {
+		sh.attach(c, g)
+	}
+}
+
+// input is one frame of a client.
+type input struct {
+	client *client
+	conn   *ws.Conn
+	frame  []byte
+}
+
+func (m input) deliver(sh *shard, now clock.Time) {
+	if m.client.conn == m.conn { // and not one that was closed or replaced
+		sh.apply(now, m.client, m.client.session.Handle(now, m.frame))
+	}
+}
+
+// cut is the end of a connection; clean when the client itself ended the session
+// by closing with 1000 or 1001 (Gateway, "Disconnecting").
+type cut struct {
+	client *client
+	conn   *ws.Conn
+	clean  bool
+}
+
+func (m cut) deliver(sh *shard, now clock.Time) {
+	c := m.client
+	if sh.sessions[c.id] != c || (c.conn != m.conn && c.conn != nil) {
+		return
+	}
+	if m.clean || !c.ready {
+		sh.end(c)
+		return
+	}
+	if c.conn != nil {
+		sh.disconnect(now, c)
+	}
+}
+
+// resume asks to go on with a session over another connection.
+type resume struct {
+	id         string
+	token      [32]byte
+	seq        uint64
+	conn       *ws.Conn
+	secure     bool
+	compressed bool
+	answer     chan<- resumed // has room for the one answer
+}
+
+// resumed answers resume: the session, or the code to close with, or neither when
+// the session is lost.
+type resumed struct {
+	client *client
+	code   proto.CloseCode
+}
+
+func (m resume) deliver(sh *shard, now clock.Time) {
+	c := sh.sessions[m.id]
+	switch {
+	case c == nil || !c.ready:
+		m.answer <- resumed{}
+		return
+	case subtle.ConstantTimeCompare(c.token[:], m.token[:]) == 0:
+		m.answer <- resumed{code: proto.CloseAuthenticationFailed}
+		return
+	}
+	missed, code, ok := c.session.Resume(now, m.seq)
+	if !ok {
+		if code == 0 {
+			if c.conn != nil {
+				sh.close(c, proto.CloseUnknownError)
+			}
+			sh.end(c)
+		}
+		m.answer <- resumed{code: code}
+		return
+	}
+	if c.conn != nil {
+		sh.close(c, proto.CloseUnknownError) // half-open, or the client has two
+	}
+	c.conn, c.host, c.secure = m.conn, m.conn.Host(), m.secure
+	if c.packed && !m.compressed {
+		c.conn.SetEncoder(ws.ZlibPayload{})
+	}
+	m.answer <- resumed{client: c}
+	sh.replay(now, c, m.seq, missed)
+}
+
+// replay sends what the client missed after seq, and RESUMED.
+func (sh *shard) replay(now clock.Time, c *client, seq uint64, missed [][]byte) {
+	var head [40]byte
+	for i, body := range missed {
+		if !c.conn.SendSpliced(session.AppendHead(head[:0], seq+1+uint64(i)), body) {
+			sh.tooSlow(now, c)
+			return
+		}
+	}
+	sh.dispatch(now, c, resumedBody)
+}
+
+var resumedBody = session.Body("RESUMED", []byte(`{"_trace":[]}`))
+
+// drain ends every session of a server that is going away.
+type drain struct{}
+
+func (drain) deliver(sh *shard, _ clock.Time) {
+	for _, c := range sh.sessions {
+		if c.conn != nil {
+			goodbye(c.conn)
+		}
+		sh.end(c)
+	}
+}
