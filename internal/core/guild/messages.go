@@ -85,7 +85,7 @@ type Result struct {
 // body is what the REST route of the same kind answers, with status 200, 201 or
 // 204. Ops check the actor's permissions themselves.
 const (
-	OpGuildCreate   = "guild.create"   // b: {name, owner_id, icon?, channels?: [{name,type,user_limit,bitrate}]}; admin or the owner-to-be; to a fresh id
+	OpGuildCreate   = "guild.create"   // b: {name, owner_id, owner?, channels?: [{name,type,user_limit,bitrate}]}; admin or the owner-to-be; to a fresh id. The owner becomes a member when it is the actor, or when the operator sends it as owner (a User)
 	OpGuildGet      = "guild.get"      // → Guild
 	OpGuildSnapshot = "guild.snapshot" // → GuildCreate as the actor sees it
 	OpGuildUpdate   = "guild.update"   // b: partial Guild
@@ -100,10 +100,11 @@ const (
 	OpOverwritePut     = "channel.overwrite.put"    // p: channel, target; b: Overwrite
 	OpOverwriteDelete  = "channel.overwrite.delete" // p: channel, target
 
-	OpRoleList   = "role.list"
-	OpRoleCreate = "role.create" // b: partial Role
-	OpRoleUpdate = "role.update" // p: role; b: partial Role
-	OpRoleDelete = "role.delete" // p: role
+	OpRoleList      = "role.list"
+	OpRoleCreate    = "role.create"    // b: partial Role
+	OpRoleUpdate    = "role.update"    // p: role; b: partial Role
+	OpRoleDelete    = "role.delete"    // p: role
+	OpRolePositions = "role.positions" // b: [{id, position}] → [Role]
 
 	OpMemberList       = "member.list"        // p: limit, after
 	OpMemberSearch     = "member.search"      // p: query, limit
@@ -111,6 +112,7 @@ const (
 	OpMemberJoin       = "member.join"        // p: code (an invite of this guild; admins need none); the actor joins → {guild, channel, new_member} as an Invite
 	OpMemberAdd        = "member.add"         // b: User; admin only: adds that user (used for bots)
 	OpMemberUpdate     = "member.update"      // p: user; b: {nick?, roles?, mute?, deaf?, channel_id?}
+	OpMemberRefresh    = "member.refresh"     // the actor's own user object has changed
 	OpMemberRemove     = "member.remove"      // p: user (kick; one's own id: leave)
 	OpMemberRoleAdd    = "member.role.add"    // p: user, role
 	OpMemberRoleRemove = "member.role.remove" // p: user, role
