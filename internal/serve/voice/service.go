@@ -309,13 +309,14 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		default:
 		}
 	})
-	if !known || s.closing.Load() {
+	switch {
+	case s.closing.Load(): // since the check above
 		s.lobby.leave(c)
-		if known {
-			s.close(c, proto.VoiceCloseServerCrashed)
-		} else {
-			s.close(c, proto.VoiceCloseBadRequest)
-		}
+		s.close(c, proto.VoiceCloseServerCrashed)
+		return
+	case !known:
+		s.lobby.leave(c)
+		s.close(c, proto.VoiceCloseBadRequest)
 		return
 	}
 	c.send(signalling.Hello(version, s.cfg.Heartbeat.Milliseconds()))
