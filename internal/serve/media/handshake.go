@@ -62,7 +62,7 @@ func (w *worker) startHandshake(slot sfu.Slot) bool {
 // endHandshake lets the peer's DTLS state go.
 func (b *browserPeer) endHandshake() {
 	if b.handshake != nil {
-		b.handshake.pipe.shut()
+		b.handshake.pipe.release()
 		b.handshake = nil
 	}
 }
@@ -113,10 +113,10 @@ func (h *handshake) tell(ctx context.Context, out output) {
 
 func (h *handshake) run(ctx context.Context) {
 	defer h.worker.handshaking.Add(-1)
-	defer h.pipe.shut()
+	defer h.pipe.release()
 	conn, keys, err := h.shake(ctx)
 	if err != nil {
-		if ctx.Err() == nil && !h.pipe.isClosed() {
+		if ctx.Err() == nil {
 			h.worker.log.Debug("DTLS handshake failed", "worker", h.worker.index, "error", err)
 			h.tell(ctx, output{lost: sfu.LostHandshake})
 		}
@@ -181,24 +181,21 @@ func (h *handshake) export(conn *dtls.Conn) (*sfu.SetSRTPKeys, error) {
 // linger answers retransmissions until the worker closes the pipe, and notices when
 // the client closes.
 func (h *handshake) linger(ctx context.Context, conn *dtls.Conn) {
-	stop := context.AfterFunc(ctx, h.pipe.shut)
+	stop := context.AfterFunc(ctx, h.pipe.release)
 	defer stop()
-	timer := time.AfterFunc(linger, h.pipe.shut)
+	timer := time.AfterFunc(linger, h.pipe.release)
 	defer timer.Stop()
 	var scratch [256]byte
 	for {
 		if _, err := conn.Read(scratch[:]); errors.Is(err, io.EOF) {
 			break
 		}
-		if h.pipe.isClosed() {
-			break
-		}
 	}
-	if !h.pipe.isClosed() {
+	if !h.pipe.released.Load() {
 		h.tell(ctx, output{lost: sfu.LostClosed})
 	}
-	// Closed first, the pipe swallows the close_notify with which the client would
+	// Released first, the pipe swallows the close_notify with which the client would
 	// take its whole transport down.
-	h.pipe.shut()
+	h.pipe.release()
 	_ = conn.Close()
 }

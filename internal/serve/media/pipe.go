@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,8 @@ type pipe struct {
 	expire chan struct{}
 	closed chan struct{}
 	once   sync.Once
+	// released is set when it was the worker's side that closed the pipe.
+	released atomic.Bool
 }
 
 func newPipe(out func(datagram []byte)) *pipe {
@@ -37,15 +40,6 @@ func (p *pipe) deliver(datagram []byte) {
 	}
 }
 
-func (p *pipe) isClosed() bool {
-	select {
-	case <-p.closed:
-		return true
-	default:
-		return false
-	}
-}
-
 // ReadFrom implements net.PacketConn.
 func (p *pipe) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
@@ -60,19 +54,26 @@ func (p *pipe) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // WriteTo implements net.PacketConn.
 func (p *pipe) WriteTo(b []byte, _ net.Addr) (int, error) {
-	if p.isClosed() {
+	select {
+	case <-p.closed:
 		return 0, net.ErrClosed
+	default:
 	}
 	p.out(slices.Clone(b))
 	return len(b), nil
 }
 
-// shut ends reads and writes. It may be called again.
-func (p *pipe) shut() { p.once.Do(func() { close(p.closed) }) }
+// release ends reads and writes: the DTLS server is of no more use. It may be called
+// again.
+func (p *pipe) release() {
+	p.released.Store(true)
+	_ = p.Close()
+}
 
-// Close implements net.PacketConn.
+// Close implements net.PacketConn. The DTLS server calls it when the client closed,
+// and when the handshake failed.
 func (p *pipe) Close() error {
-	p.shut()
+	p.once.Do(func() { close(p.closed) })
 	return nil
 }
 
