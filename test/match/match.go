@@ -14,12 +14,12 @@ import (
 const (
 	rate     = 16000
 	fftSize  = 512 // 32 ms
-	hop      = 160 // 10 ms
+	hop      = 320 // 20 ms
 	bands    = 16
 	lowest   = 200.0 // Hz: below is hum, and what high-pass filters take
 	highest  = 3600.0
-	window   = 250 // frames that are compared at once: clocks drift little in 2.5 s
-	step     = 125
+	window   = 125 // frames that are compared at once: clocks drift little in 2.5 s
+	step     = 60
 	floor    = 3e-4 // energy, of the loudest, that counts as silence: hides noise
 	quietest = 0.15 // share of the loudest window's movement below which a window says nothing
 )
@@ -34,19 +34,26 @@ const (
 // ErrSilent means that there is not enough sound to compare.
 var ErrSilent = errors.New("match: the capture is too short or too quiet")
 
-// spectrogram is one row of band energies every 10 ms: logarithms, less each
+// spectrogram is one row of band energies every 20 ms: logarithms, less each
 // band's own mean of the last moments, so that neither gain nor tone colour nor
 // steady noise matters.
 type spectrogram [][bands]float64
 
 // Reference is a recording to compare captures with. It may be looped.
-type Reference struct{ frames spectrogram }
+type Reference struct {
+	frames spectrogram
+	norms  []float64 // of the window that begins at each frame
+}
 
 // NewReference prepares a recording.
 func NewReference(p audio.PCM) *Reference {
 	frames := analyse(p)
 	// A capture of a looped recording may run over its end.
-	return &Reference{frames: append(frames, frames[:min(window, len(frames))]...)}
+	r := &Reference{frames: append(frames, frames[:min(window, len(frames))]...)}
+	for at := 0; at+window <= len(r.frames); at++ {
+		r.norms = append(r.norms, norm(r.frames[at:at+window]))
+	}
+	return r
 }
 
 // Score returns how well a capture of at least 2.5 s matches: about 1 for the
@@ -79,16 +86,15 @@ func (r *Reference) Score(p audio.PCM) (float64, error) {
 // best is the highest correlation of piece with any part of the recording.
 func (r *Reference) best(piece spectrogram, weight float64) float64 {
 	best := 0.0
-	for at := 0; at+window <= len(r.frames); at++ {
-		part := r.frames[at : at+window]
-		n := norm(part)
+	for at, n := range r.norms {
 		if n == 0 || weight == 0 {
 			continue
 		}
+		part := r.frames[at : at+window]
 		var dot float64
 		for i := range piece {
-			for b := range bands {
-				dot += piece[i][b] * part[i][b]
+			for b, v := range piece[i] {
+				dot += v * part[i][b]
 			}
 		}
 		best = max(best, dot/(n*weight))
@@ -143,7 +149,7 @@ func analyse(p audio.PCM) spectrogram {
 // whiten subtracts from each band its mean over the second around, which takes
 // slow gain changes with it.
 func whiten(s spectrogram) spectrogram {
-	const reach = 50
+	const reach = 25
 	out := make(spectrogram, len(s))
 	for b := range bands {
 		var sum float64
