@@ -64,17 +64,25 @@ func (s *Service) allGuilds(r *request) (reply, error) {
 
 func (s *Service) adminCreateGuild(r *request) (reply, error) {
 	var body struct {
+		Name    string          `json:"name"`
 		OwnerID proto.Snowflake `json:"owner_id"`
+		Owner   *proto.User     `json:"owner,omitempty"`
 	}
 	if err := decode(r.body, &body); err != nil {
 		return reply{}, err
 	}
-	if body.OwnerID != 0 {
-		if _, err := s.knownUser(r.ctx, body.OwnerID); err != nil {
+	if body.Owner = nil; body.OwnerID != 0 {
+		user, err := s.knownUser(r.ctx, body.OwnerID)
+		if err != nil {
 			return reply{}, err
 		}
+		body.Owner = &user.User
 	}
-	return s.newGuild(r, body.OwnerID)
+	var g json.RawMessage
+	if err := s.askFor(r.ctx, r.actor(), s.newID(), guild.OpGuildCreate, nil, body, &g); err != nil {
+		return reply{}, err
+	}
+	return created(g)
 }
 
 func (s *Service) knownUser(ctx context.Context, id proto.Snowflake) (store.User, error) {
@@ -121,7 +129,11 @@ func (s *Service) adminCreateInvite(r *request) (reply, error) {
 	if err := json.Unmarshal(result.Body, &invite.Invite); err != nil {
 		return reply{}, err
 	}
-	invite.URL = strings.TrimSuffix(s.cfg.PublicURL, "/") + "/invite/" + invite.Code
+	base := strings.TrimSuffix(s.cfg.PublicURL, "/")
+	if base == "" {
+		base = "http://" + r.http.Host
+	}
+	invite.URL = base + "/invite/" + invite.Code
 	return ok(invite)
 }
 

@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"hubbub.dev/hubbub/internal/core/guild"
-	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -57,7 +56,7 @@ func (s *Service) callback(r *request) (reply, error) {
 		return reply{}, err
 	}
 	var i interaction
-	err = s.pending.with(r.text("token"), monotonic.Now(), func(p *interaction) error {
+	err = s.pending.with(r.text("token"), s.now(), func(p *interaction) error {
 		switch {
 		case p.id != r.ids["interaction"]:
 			return fail(http.StatusNotFound, proto.ErrUnknownInteraction, "Unknown interaction")
@@ -74,7 +73,7 @@ func (s *Service) callback(r *request) (reply, error) {
 		return reply{}, err
 	}
 	m, err := s.firstAnswer(r, &i, body.Type, answer)
-	_ = s.pending.with(i.token, monotonic.Now(), func(p *interaction) error {
+	_ = s.pending.with(i.token, s.now(), func(p *interaction) error {
 		p.answered = err == nil
 		if err == nil {
 			p.deferred, p.hidden, p.original = i.deferred, i.hidden, i.original
@@ -159,7 +158,7 @@ func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (p
 	if err != nil {
 		return m, err
 	}
-	return m, s.pending.with(i.token, monotonic.Now(), func(p *interaction) error {
+	return m, s.pending.with(i.token, s.now(), func(p *interaction) error {
 		p.replies = append(p.replies, m.ID)
 		return nil
 	})
@@ -206,7 +205,7 @@ func (s *Service) keepPrivate(i *interaction, m proto.Message, b replyBody, even
 	if err := f.err(); err != nil {
 		return m, err
 	}
-	err := s.pending.with(i.token, monotonic.Now(), func(p *interaction) error { return s.pending.keep(p, m, size) })
+	err := s.pending.with(i.token, s.now(), func(p *interaction) error { return s.pending.keep(p, m, size) })
 	if err != nil {
 		return m, err
 	}
@@ -227,7 +226,7 @@ func setList(to *[]json.RawMessage, from optional[[]json.RawMessage]) {
 // must have answered. No token stands for any other kind of webhook.
 func (s *Service) answered(r *request) (interaction, error) {
 	var i interaction
-	err := s.pending.with(r.text("token"), monotonic.Now(), func(p *interaction) error {
+	err := s.pending.with(r.text("token"), s.now(), func(p *interaction) error {
 		if p.app != r.ids["application"] || !p.answered {
 			return unknownWebhook()
 		}
@@ -280,14 +279,14 @@ func (s *Service) keepPromise(r *request, i *interaction, b replyBody) (reply, e
 		first, p.deferred = p.deferred, false
 		return nil
 	}
-	if err := s.pending.with(i.token, monotonic.Now(), claim); err != nil {
+	if err := s.pending.with(i.token, s.now(), claim); err != nil {
 		return reply{}, unknownWebhook()
 	}
 	if !first {
 		return reply{}, unknownMessage() // another request is sending it now
 	}
 	m, err := s.send(r, i, b, i.hidden)
-	_ = s.pending.with(i.token, monotonic.Now(), func(p *interaction) error {
+	_ = s.pending.with(i.token, s.now(), func(p *interaction) error {
 		p.deferred, p.original = err != nil, m.ID
 		return nil
 	})
@@ -386,7 +385,7 @@ func (s *Service) deleteReply(r *request) (reply, error) {
 	} else if err := s.askFor(r.ctx, i.actor(), i.guild, guild.OpMessageDelete, params, nil, nil); err != nil {
 		return reply{}, err
 	}
-	_ = s.pending.with(i.token, monotonic.Now(), func(p *interaction) error {
+	_ = s.pending.with(i.token, s.now(), func(p *interaction) error {
 		s.pending.drop(p, id)
 		return nil
 	})

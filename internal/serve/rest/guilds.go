@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -23,7 +22,7 @@ func (s *Service) guildRoutes() []route {
 
 		{pattern: "GET /guilds/{guild}/roles", handle: s.call(guild.OpRoleList)},
 		{pattern: "POST /guilds/{guild}/roles", quota: changes, handle: s.call(guild.OpRoleCreate)},
-		{pattern: "PATCH /guilds/{guild}/roles", quota: changes, handle: s.moveRoles},
+		{pattern: "PATCH /guilds/{guild}/roles", quota: changes, handle: s.call(guild.OpRolePositions)},
 		{pattern: "GET /guilds/{guild}/roles/{role}", handle: s.getRole},
 		{pattern: "PATCH /guilds/{guild}/roles/{role}", quota: changes, handle: s.call(guild.OpRoleUpdate)},
 		{pattern: "DELETE /guilds/{guild}/roles/{role}", quota: changes, handle: s.call(guild.OpRoleDelete)},
@@ -67,38 +66,11 @@ func (s *Service) createGuild(r *request) (reply, error) {
 	if err := s.roomToJoin(r); err != nil {
 		return reply{}, err
 	}
-	return s.newGuild(r, r.user.ID)
-}
-
-// newChannel is a channel as OpGuildCreate takes it.
-type newChannel struct {
-	Name      string            `json:"name"`
-	Type      proto.ChannelType `json:"type"`
-	UserLimit int               `json:"user_limit,omitempty"`
-	Bitrate   int               `json:"bitrate,omitempty"`
-}
-
-// newGuild sends the body of the request to a fresh guild. Without channels it
-// gets one to write in and one to talk in.
-func (s *Service) newGuild(r *request, owner proto.Snowflake) (reply, error) {
-	var body struct {
-		Name     string          `json:"name"`
-		OwnerID  proto.Snowflake `json:"owner_id"`
-		Icon     *string         `json:"icon"`
-		Channels []newChannel    `json:"channels"`
-	}
-	if err := decode(r.body, &body); err != nil {
+	result, err := s.ask(r, s.newID(), guild.OpGuildCreate, nil, r.body)
+	if err != nil {
 		return reply{}, err
 	}
-	body.OwnerID = owner
-	if len(body.Channels) == 0 {
-		body.Channels = []newChannel{{Name: "general", Type: proto.ChannelText}, {Name: "General", Type: proto.ChannelVoice}}
-	}
-	var g json.RawMessage
-	if err := s.askFor(r.ctx, r.actor(), s.newID(), guild.OpGuildCreate, nil, body, &g); err != nil {
-		return reply{}, err
-	}
-	return created(g)
+	return created(result.Body)
 }
 
 func (s *Service) acceptInvite(r *request) (reply, error) {
@@ -119,35 +91,4 @@ func (s *Service) getRole(r *request) (reply, error) {
 		}
 	}
 	return reply{}, fail(http.StatusNotFound, proto.ErrUnknownRole, "Unknown Role")
-}
-
-// maxRoles is how many roles a guild may have, and so how many can be moved.
-const maxRoles = 250
-
-// moveRoles changes positions one by one; the first refusal ends it.
-func (s *Service) moveRoles(r *request) (reply, error) {
-	var moves []struct {
-		ID       proto.Snowflake `json:"id"`
-		Position *int            `json:"position"`
-	}
-	if err := decode(r.body, &moves); err != nil {
-		return reply{}, err
-	}
-	if len(moves) > maxRoles {
-		return reply{}, invalid("_body", "BASE_TYPE_BAD_LENGTH", "Must be 250 or fewer in length.")
-	}
-	for _, m := range moves {
-		if m.Position == nil {
-			continue
-		}
-		body := map[string]int{"position": *m.Position}
-		if err := s.askFor(r.ctx, r.actor(), r.ids["guild"], guild.OpRoleUpdate, map[string]string{"role": m.ID.String()}, body, nil); err != nil {
-			return reply{}, err
-		}
-	}
-	var roles []proto.Role
-	if err := s.askFor(r.ctx, r.actor(), r.ids["guild"], guild.OpRoleList, nil, nil, &roles); err != nil {
-		return reply{}, err
-	}
-	return ok(roles)
 }

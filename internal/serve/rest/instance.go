@@ -14,8 +14,8 @@ func (s *Service) instanceRoutes() []route {
 		{pattern: "GET /instance", auth: anybody, handle: s.instance},
 		{pattern: "GET /gateway", auth: anybody, handle: s.gateway},
 		{pattern: "GET /gateway/bot", handle: s.gatewayBot},
-		{pattern: "GET /voice/regions", auth: anybody, handle: s.regions},
-		{pattern: "GET /guilds/{guild}/regions", handle: s.regions},
+		{pattern: "GET /voice/regions", auth: anybody, handle: s.listRegions},
+		{pattern: "GET /guilds/{guild}/regions", handle: s.listRegions},
 		{pattern: "GET /applications/@me", auth: bot, handle: s.application},
 		{pattern: "GET /oauth2/applications/@me", auth: bot, handle: s.application},
 	}
@@ -76,10 +76,6 @@ func (s *Service) gatewayBot(r *request) (reply, error) {
 	info.SessionStartLimit.Total, info.SessionStartLimit.Remaining = 1000, 1000
 	info.SessionStartLimit.MaxConcurrency = 1
 	return ok(info)
-}
-
-func (s *Service) regions(*request) (reply, error) {
-	return ok([]proto.VoiceRegion{{ID: s.cfg.Region, Name: s.cfg.Region, Optimal: true}})
 }
 
 // applicationInfo is an application as its own bot sees it.

@@ -11,7 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/proto"
 )
@@ -43,8 +45,8 @@ type Config struct {
 	Metrics       prometheus.Registerer // nil for none
 }
 
-// Service answers /api/… and /admin/…. It is an http.Handler, starts no
-// goroutine and is safe for concurrent use.
+// Service answers /api/… and /admin/…. It is an http.Handler and safe for
+// concurrent use.
 type Service struct {
 	cfg      Config
 	log      *slog.Logger
@@ -56,6 +58,8 @@ type Service struct {
 	hasher   *hasher
 	channels channelGuilds
 	pending  interactions
+	voice    regions
+	now      func() clock.Time
 	metrics  *metrics
 
 	seed    maphash.Seed
@@ -86,6 +90,7 @@ func New(cfg Config, b *bus.Bus, st *store.Store) *Service {
 	s := &Service{
 		cfg: cfg, log: cfg.Log, bus: b, store: st,
 		admin:   sha256.Sum256([]byte(cfg.AdminToken)),
+		now:     monotonic.Now,
 		hasher:  newHasher(2),
 		metrics: newMetrics(cfg.Metrics),
 		seed:    maphash.MakeSeed(),

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/token"
-	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/proto"
 )
@@ -23,7 +22,7 @@ import (
 // serve takes one request of a known route through every gate, the cheapest
 // first, and answers it.
 func (s *Service) serve(m *mounted, w http.ResponseWriter, r *http.Request) {
-	began := monotonic.Now()
+	began := s.now()
 	req := &request{ctx: r.Context(), http: r, client: clientAddr(r)}
 	answer, err := s.admit(m, w, req)
 	if err == nil {
@@ -36,7 +35,7 @@ func (s *Service) serve(m *mounted, w http.ResponseWriter, r *http.Request) {
 		write(w, status, answer.body)
 		s.countInvalid(req.client, status)
 	}
-	s.metrics.served(m.pattern, status, monotonic.Now().Sub(began))
+	s.metrics.served(m.pattern, status, s.now().Sub(began))
 }
 
 // admit authenticates, limits, and checks path and body.
@@ -150,7 +149,7 @@ func (s *Service) take(l *limiter, key limitKey, q quota, cost int) verdict {
 	hash := maphash.Comparable(s.seed, key)
 	s.limitMu.Lock()
 	defer s.limitMu.Unlock()
-	return l.take(hash, q, cost, monotonic.Now())
+	return l.take(hash, q, cost, s.now())
 }
 
 func (s *Service) ofClient(client netip.Addr, bucket, major string, q quota, cost int) verdict {

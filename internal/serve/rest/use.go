@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"hubbub.dev/hubbub/internal/core/guild"
-	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/proto"
 )
@@ -75,7 +74,7 @@ func (s *Service) useCommand(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	now := monotonic.Now()
+	now := s.now()
 	s.pending.add(&interaction{
 		id: event.ID, kind: body.Type, app: app.ID, bot: *app.Bot, token: event.Token,
 		guild: body.GuildID, channel: body.ChannelID, user: r.user.ID, source: body.MessageID,

@@ -118,7 +118,7 @@ func (s *Service) tellGuilds(r *request, user proto.User) {
 		return
 	}
 	for _, g := range guilds {
-		if err := s.askFor(r.ctx, guild.Actor{Admin: true}, g, guild.OpMemberAdd, nil, user, nil); err != nil {
+		if err := s.askFor(r.ctx, guild.Actor{User: user}, g, guild.OpMemberRefresh, nil, nil, nil); err != nil {
 			s.log.Warn("changed user not told to guild", "guild", g, "err", err)
 		}
 	}
