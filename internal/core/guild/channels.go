@@ -226,7 +226,7 @@ func (g *Guild) deleteChannel(c *call) (any, error) {
 		return nil, err
 	}
 	for _, v := range g.occupants(ch.ID) {
-		g.leaveVoice(v, closeTerminated)
+		g.leaveVoice(v, CloseTerminated)
 	}
 	for _, invite := range g.sortedInvites() {
 		if invite.ChannelID == ch.ID {

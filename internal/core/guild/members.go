@@ -128,7 +128,7 @@ func (g *Guild) removeMember(c *call) (any, error) {
 	}
 	user := m.User.ID
 	if v := g.voice[user]; v != nil {
-		g.leaveVoice(v, closeDisconnected)
+		g.leaveVoice(v, CloseDisconnected)
 	}
 	g.expel(user)
 	unset(g, g.members, user)
@@ -226,7 +226,7 @@ func (g *Guild) updateMember(c *call) (any, error) {
 	if v := g.voice[m.User.ID]; v != nil && c.has("channel_id") {
 		switch {
 		case target == nil:
-			g.leaveVoice(v, closeDisconnected)
+			g.leaveVoice(v, CloseDisconnected)
 		case *target != v.channel:
 			g.enter(&m, v.session, g.channels[*target], v.self)
 		}

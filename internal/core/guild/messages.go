@@ -86,7 +86,7 @@ type Result struct {
 // 204. Ops check the actor's permissions themselves.
 const (
 	OpGuildCreate   = "guild.create"   // b: {name, owner_id, owner?, channels?: [{name,type,user_limit,bitrate}]}; admin or the owner-to-be; to a fresh id. The owner becomes a member when it is the actor, or when the operator sends it as owner (a User)
-	OpGuildGet      = "guild.get"      // → Guild
+	OpGuildGet      = "guild.get"      // p: with_counts (optional) → Guild
 	OpGuildSnapshot = "guild.snapshot" // → GuildCreate as the actor sees it
 	OpGuildUpdate   = "guild.update"   // b: partial Guild
 	OpGuildDelete   = "guild.delete"
@@ -132,7 +132,7 @@ const (
 	OpVoiceUpdate = "voice.update" // p: user; b: {channel_id?, suppress?, request_to_speak_timestamp?}
 	OpVoiceList   = "voice.list"   // admin → [VoiceListEntry]
 
-	OpInteractionContext = "interaction.context" // p: channel, app (bot's user id) → {channel, member, app_permissions}; needs USE_APPLICATION_COMMANDS
+	OpInteractionContext = "interaction.context" // p: channel, app (bot's user id) → {channel, member with permissions, app_permissions}; needs USE_APPLICATION_COMMANDS
 )
 
 // VoiceListEntry is one connected user as the operator sees it.

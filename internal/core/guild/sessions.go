@@ -87,7 +87,7 @@ func (g *Guild) detach(d *Detach) {
 		return
 	}
 	if v := g.voice[d.User]; v != nil && v.session.Session == d.Session {
-		g.leaveVoice(v, closeDisconnected)
+		g.leaveVoice(v, CloseDisconnected)
 	}
 	before := g.presence(d.User)
 	g.dropSession(s)

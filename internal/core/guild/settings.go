@@ -73,7 +73,16 @@ func (g *Guild) firstChannels(f *form) []*proto.Channel {
 	return channels
 }
 
-func (g *Guild) getGuild(*call) (any, error) { return g.object(), nil }
+func (g *Guild) getGuild(c *call) (any, error) {
+	if c.params["with_counts"] != "true" {
+		return g.object(), nil
+	}
+	return struct {
+		proto.Guild
+		Members int `json:"approximate_member_count"`
+		Online  int `json:"approximate_presence_count"`
+	}{g.object(), len(g.members), len(g.online)}, nil
+}
 
 func (g *Guild) getSnapshot(c *call) (any, error) {
 	m := c.member
@@ -126,7 +135,7 @@ func (g *Guild) deleteGuild(c *call) (any, error) {
 		return nil, refuse(proto.ErrMissingPermissions)
 	}
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
-		g.leaveVoice(g.voice[user], closeTerminated)
+		g.leaveVoice(g.voice[user], CloseTerminated)
 	}
 	for _, user := range slices.Sorted(maps.Keys(g.online)) {
 		g.expel(user)

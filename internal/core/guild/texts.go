@@ -260,9 +260,13 @@ func (g *Guild) interactionContext(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	type permittedMember struct {
+		*proto.Member
+		Permissions proto.Permissions `json:"permissions"`
+	}
 	return struct {
 		Channel        *proto.Channel    `json:"channel"`
-		Member         *proto.Member     `json:"member"`
+		Member         permittedMember   `json:"member"`
 		AppPermissions proto.Permissions `json:"app_permissions"`
-	}{ch, c.member, g.permissionsIn(app, ch)}, nil
+	}{ch, permittedMember{c.member, g.inChannel(c, ch)}, g.permissionsIn(app, ch)}, nil
 }

@@ -12,8 +12,8 @@ import (
 
 // Voice close codes that a guild's decisions lead to ("Voice Close Event Codes").
 const (
-	closeDisconnected proto.CloseCode = 4014 // kicked, moved, or the session ended
-	closeTerminated   proto.CloseCode = 4022 // the channel is gone
+	CloseDisconnected proto.CloseCode = 4014 // kicked, moved, or the session ended
+	CloseTerminated   proto.CloseCode = 4022 // the channel is gone
 )
 
 // voiceState is one user's place in a voice channel. It is replaced, never
@@ -50,7 +50,7 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 	m, current := g.members[r.User], g.voice[r.User]
 	if r.State.ChannelID == nil || *r.State.ChannelID == 0 {
 		if current != nil {
-			g.leaveVoice(current, closeDisconnected)
+			g.leaveVoice(current, CloseDisconnected)
 		}
 		return
 	}
@@ -115,7 +115,7 @@ func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self s
 	if old != nil {
 		// The same session goes over by itself and needs its old connection for
 		// the time it takes; another one has lost its place.
-		g.command(old.node, VoiceCommand{User: v.user, Join: old.join, End: true, Moved: old.session == ref, Code: closeDisconnected})
+		g.command(old.node, VoiceCommand{User: v.user, Join: old.join, End: true, Moved: old.session == ref, Code: CloseDisconnected})
 	}
 	g.sendServer(v)
 }
@@ -256,7 +256,7 @@ func (g *Guild) voiceReport(r *VoiceReport) {
 	v := g.voice[r.User]
 	if v == nil || v.join != r.Join || v.node != r.Node {
 		if r.Connected {
-			g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Code: closeDisconnected})
+			g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Code: CloseDisconnected})
 		}
 		return
 	}
@@ -291,7 +291,7 @@ func (g *Guild) NodesChanged(in Input) Output {
 		next.enforced = g.flags(&next)
 		set(g, g.voice, user, &next)
 		// A server that was only cut off must not keep the old join.
-		g.command(old.node, VoiceCommand{User: user, Join: old.join, End: true, Moved: true, Code: closeDisconnected})
+		g.command(old.node, VoiceCommand{User: user, Join: old.join, End: true, Moved: true, Code: CloseDisconnected})
 		g.sendServer(&next)
 	}
 	return g.out

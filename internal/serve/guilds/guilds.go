@@ -1,0 +1,197 @@
+// Package guilds owns the guilds of this node: it loads them, gives them their
+// requests, stores what they change and sends what they say. Guilds are spread
+// over a fixed number of shards, one goroutine each, by id. It never decides
+// anything about a guild: core/guild does.
+package guilds
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/store"
+	"hubbub.dev/hubbub/internal/serve/run"
+	"hubbub.dev/hubbub/proto"
+)
+
+const (
+	defaultShards = 4
+	// mailboxSize bounds what waits for one shard. A full mailbox refuses: calls
+	// are answered 503, all else is dropped and counted.
+	mailboxSize = 8192
+	// storeTimeout bounds one look at the store or one write to it, for which the
+	// shard's other guilds wait.
+	storeTimeout = 5 * time.Second
+	// idleFor is how long a guild stays loaded with nobody online.
+	idleFor = 10 * time.Minute
+	// tickEvery is how often silent voice servers and idle guilds are looked for.
+	tickEvery = time.Second
+)
+
+// Bus is what the guilds need of the bus.
+type Bus interface {
+	Publish(subject string, m any) error
+	Subscribe(subject string, f func(bus.Message)) (unsubscribe func(), err error)
+}
+
+// Store is what the guilds need of the store.
+type Store interface {
+	LoadGuild(ctx context.Context, id proto.Snowflake) (store.GuildRecord, error)
+	Apply(ctx context.Context, guild proto.Snowflake, writes []store.Write) error
+	Message(ctx context.Context, channel, id proto.Snowflake) (proto.Message, error)
+}
+
+// Config of the guilds.
+type Config struct {
+	Node     string // names this node; ids are made in its name
+	TokenKey []byte // signs voice tokens
+	Shards   int    // goroutines that own guilds; 4
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil for none
+}
+
+// Service runs the guilds.
+type Service struct {
+	cfg     Config
+	log     *slog.Logger
+	bus     Bus
+	store   Store
+	shards  []*shard
+	metrics *metrics
+	unsub   []func()
+}
+
+// New returns a service that answers once it is started.
+func New(cfg Config, b Bus, st Store) *Service {
+	if cfg.Shards <= 0 {
+		cfg.Shards = defaultShards
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{cfg: cfg, log: cfg.Log, bus: b, store: st}
+	ids := newIDs(cfg.Node)
+	for range cfg.Shards {
+		s.shards = append(s.shards, newShard(s, ids))
+	}
+	s.metrics = newMetrics(cfg.Metrics, s.shards)
+	return s
+}
+
+// Start starts the shards and subscribes to the bus.
+func (s *Service) Start(g *run.Group) error {
+	for _, sh := range s.shards {
+		g.Go("guild shard", sh.run)
+	}
+	for subject, receive := range map[string]func(bus.Message){
+		"guild.*.in":            s.receive,
+		guild.SubjectVoiceNodes: s.receiveNode,
+	} {
+		unsub, err := s.bus.Subscribe(subject, receive)
+		if err != nil {
+			s.unsubscribe()
+			return err
+		}
+		s.unsub = append(s.unsub, unsub)
+	}
+	return nil
+}
+
+func (s *Service) unsubscribe() {
+	for _, unsub := range s.unsub {
+		unsub()
+	}
+	s.unsub = nil
+}
+
+// Close takes no more requests and returns when those taken are done, or with ctx.
+func (s *Service) Close(ctx context.Context) {
+	s.unsubscribe()
+	for _, sh := range s.shards {
+		done := make(chan struct{})
+		if !sh.mailbox.Post(delivery{barrier: done}) {
+			continue
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// receive posts a request to its guild's shard. Only calls have a reply subject,
+// so that the refusal of all else goes nowhere.
+func (s *Service) receive(m bus.Message) {
+	id, err := subjectGuild(m.Subject)
+	if err != nil {
+		s.metrics.malformed.Inc()
+		return
+	}
+	if !s.shardOf(id).mailbox.Post(delivery{guild: id, message: m}) {
+		s.metrics.dropped.Inc()
+		s.respond(m, guild.Overloaded())
+	}
+}
+
+func subjectGuild(subject string) (proto.Snowflake, error) {
+	id, prefixed := strings.CutPrefix(subject, "guild.")
+	id, suffixed := strings.CutSuffix(id, ".in")
+	if !prefixed || !suffixed {
+		return 0, errors.New("not the subject of a guild")
+	}
+	return proto.ParseSnowflake(id)
+}
+
+func (s *Service) shardOf(id proto.Snowflake) *shard {
+	// The low bits count within a millisecond and are mostly zero.
+	return s.shards[uint64(id>>22)%uint64(len(s.shards))]
+}
+
+// receiveNode posts a voice server's announcement to every shard; one that is
+// lost comes again in a second.
+func (s *Service) receiveNode(m bus.Message) {
+	var n guild.VoiceNode
+	if err := m.Decode(&n); err != nil || n.Node == "" {
+		s.metrics.malformed.Inc()
+		return
+	}
+	for _, sh := range s.shards {
+		if !sh.mailbox.Post(delivery{node: &n}) {
+			s.metrics.dropped.Inc()
+		}
+	}
+}
+
+func (s *Service) respond(m bus.Message, r *guild.Result) {
+	if err := m.Respond(r); err != nil {
+		s.log.Warn("guild answer lost", "subject", m.Subject, "err", err)
+	}
+}
+
+// ids makes the ids of all shards: they share the node's number, and so must
+// share its sequence.
+type ids struct {
+	mu        sync.Mutex
+	generator *proto.Generator
+}
+
+func newIDs(node string) *ids {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte("guilds/" + node))
+	return &ids{generator: proto.NewGenerator(uint16(h.Sum32() & 1023))}
+}
+
+// Next returns a fresh id.
+func (i *ids) Next(now time.Time) proto.Snowflake {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.generator.Next(now)
+}
