@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -153,7 +154,7 @@ func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (p
 		return s.sendPrivate(i, b)
 	}
 	var m proto.Message
-	err := s.askFor(r.ctx, i.actor(), i.guild, guild.OpMessageCreate,
+	err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageCreate,
 		map[string]string{"channel": i.channel.String()}, b.raw, &m)
 	if err != nil {
 		return m, err
@@ -165,8 +166,12 @@ func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (p
 }
 
 // actor is the bot, who answers wherever its command was used, whether or not it
-// may write there by itself.
-func (i *interaction) actor() guild.Actor { return guild.Actor{User: i.bot, Admin: true} }
+// may write there by itself. That must not let it mention everyone, or roles.
+func (i *interaction) actor(b replyBody) guild.Actor {
+	loud := b.Content != nil && (strings.Contains(*b.Content, "@everyone") ||
+		strings.Contains(*b.Content, "@here") || strings.Contains(*b.Content, "<@&"))
+	return guild.Actor{User: i.bot, Admin: !loud}
+}
 
 func (s *Service) sendPrivate(i *interaction, b replyBody) (proto.Message, error) {
 	return s.keepPrivate(i, i.blank(s.newID(), flagEphemeral), b, "MESSAGE_CREATE")
@@ -367,7 +372,7 @@ func (s *Service) editReply(r *request) (reply, error) {
 func (s *Service) editPublic(r *request, i *interaction, id proto.Snowflake, b replyBody) (proto.Message, error) {
 	var m proto.Message
 	params := map[string]string{"channel": i.channel.String(), "message": id.String()}
-	return m, s.askFor(r.ctx, i.actor(), i.guild, guild.OpMessageEdit, params, b.raw, &m)
+	return m, s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageEdit, params, b.raw, &m)
 }
 
 func (s *Service) deleteReply(r *request) (reply, error) {
@@ -382,7 +387,7 @@ func (s *Service) deleteReply(r *request) (reply, error) {
 	params := map[string]string{"channel": i.channel.String(), "message": id.String()}
 	if _, private := i.private[id]; private {
 		s.tellUser(i.user, "MESSAGE_DELETE", map[string]proto.Snowflake{"id": id, "channel_id": i.channel, "guild_id": i.guild})
-	} else if err := s.askFor(r.ctx, i.actor(), i.guild, guild.OpMessageDelete, params, nil, nil); err != nil {
+	} else if err := s.askFor(r.ctx, i.actor(replyBody{}), i.guild, guild.OpMessageDelete, params, nil, nil); err != nil {
 		return reply{}, err
 	}
 	_ = s.pending.with(i.token, s.now(), func(p *interaction) error {
