@@ -1,0 +1,49 @@
+// Command hubbub is the whole platform in one binary: serve runs it, ctl talks
+// to one that runs.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set at build time by -ldflags.
+var version = "0.1.0"
+
+type cli struct {
+	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the server (default)."`
+	Ctl     ctlCmd     `cmd:"" help:"Talk to a running server on this host."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run() error {
+	_, err := fmt.Println("hubbub " + version)
+	return err
+}
+
+func main() {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("hubbub"),
+		kong.Description("Open voice for communities, games and bots. Run without a command to start a server."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		panic(err) // a mistake in the struct tags above
+	}
+	args, err := configured(os.Args[1:])
+	if err == nil {
+		var ctx *kong.Context
+		ctx, err = parser.Parse(args)
+		if err == nil {
+			err = ctx.Run()
+		}
+	}
+	parser.FatalIfErrorf(err)
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"hubbub.dev/hubbub/internal/serve/node"
+)
+
+// serveCmd is every setting of the server. Each flag is also an environment
+// variable, HUBBUB_ and its name in capitals, and a key of the YAML file.
+type serveCmd struct {
+	Config   string `help:"YAML file of settings, keys named like the flags." env:"HUBBUB_CONFIG" placeholder:"FILE"`
+	Data     string `help:"Directory for the database, certificates and tokens." env:"HUBBUB_DATA" placeholder:"DIR"`
+	HTTP     string `name:"http" help:"Address of the one TCP port, for HTTP and HTTPS." env:"HUBBUB_HTTP" default:":8080"`
+	UDPPort  int    `name:"udp-port" help:"UDP port of the first media worker; the others follow it." env:"HUBBUB_UDP_PORT" default:"50000"`
+	UDPBind  string `name:"udp-bind" help:"Address that the media workers bind." env:"HUBBUB_UDP_BIND" placeholder:"IP"`
+	Workers  int    `help:"Media workers, one UDP port each (0: one per core)." env:"HUBBUB_WORKERS" default:"0"`
+	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
+
+	PublicURL string `name:"public-url" help:"URL that people open, when a reverse proxy stands in front." env:"HUBBUB_PUBLIC_URL" placeholder:"URL"`
+	Domain    string `help:"Domain of this server: gets it a real certificate. Needs --http :443." env:"HUBBUB_DOMAIN"`
+	ACMEEmail string `name:"acme-email" help:"Where the certificate authority writes to." env:"HUBBUB_ACME_EMAIL"`
+	ACMECA    string `name:"acme-ca" help:"ACME directory (default: Let's Encrypt)." env:"HUBBUB_ACME_CA" placeholder:"URL"`
+
+	Name             string `help:"Name of this server and of its first guild." env:"HUBBUB_NAME" default:"Hubbub"`
+	Region           string `help:"Name of the voice region." env:"HUBBUB_REGION" default:"local"`
+	Registration     string `help:"Who may make an account: open, invite (by invite link) or closed." env:"HUBBUB_REGISTRATION" default:"invite" enum:"open,invite,closed"`
+	LegacyEncryption bool   `name:"legacy-encryption" help:"Offer xsalsa20_poly1305 to old bot libraries (no replay protection of its own)." env:"HUBBUB_LEGACY_ENCRYPTION"`
+
+	NATS     string `name:"nats" help:"NATS cluster to use as the bus (default: embedded)." env:"HUBBUB_NATS" placeholder:"URL"`
+	Database string `help:"postgres://… or sqlite:<file> (default: SQLite in the data directory)." env:"HUBBUB_DATABASE" placeholder:"DSN"`
+
+	LogLevel  string `name:"log-level" help:"debug, info, warn or error." env:"HUBBUB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
+	LogFormat string `name:"log-format" help:"text or json." env:"HUBBUB_LOG_FORMAT" default:"text" enum:"text,json"`
+}
+
+// Run serves until SIGINT or SIGTERM, or until a part of the server fails.
+func (c *serveCmd) Run() error {
+	log := c.logger()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	n, err := node.Start(ctx, node.Config{
+		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
+		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
+		Name: c.Name, Region: c.Region, Registration: c.Registration, LegacyEncryption: c.LegacyEncryption,
+		NATS: c.NATS, Database: c.Database, Version: version, Log: log,
+	})
+	if err != nil {
+		return explain(err)
+	}
+	n.Banner(os.Stdout)
+	select {
+	case <-ctx.Done():
+		stop() // a second signal ends the process at once
+		log.Info("shutting down: clients are told to resume")
+	case <-n.Done():
+		err = errors.New("a part of the server failed; the log says which")
+	}
+	begin := time.Now()
+	n.Close(context.Background())
+	log.Info("stopped", "took", time.Since(begin).Round(time.Millisecond))
+	return err
+}
+
+func (c *serveCmd) logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // kong checked the enum
+	opts := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+}
+
+// explain adds what to do to the errors that newcomers meet.
+func explain(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w\nAnother program has that port: is Hubbub running already? Choose others with --http and --udp-port", err)
+	}
+	if errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen") {
+		return fmt.Errorf("%w\nPorts below 1024 need privileges: choose a higher one, or give the binary CAP_NET_BIND_SERVICE", err)
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+)
+
+// Banner writes what an operator needs next: where to open, whom to invite, and
+// which ports must be open.
+func (n *Node) Banner(w io.Writer) {
+	base := n.publicURL()
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	_, _ = fmt.Fprintf(w, "\nHubbub %s is up.\n\n", n.cfg.Version)
+	line("Open", "%s", base)
+	line("Invite", "%s/invite/%s", base, n.invite)
+	if n.ownerLink != "" {
+		line("Owner", "%s/invite/%s  (works once: who enters by it runs the place)", base, n.ownerLink)
+	}
+	if n.authority != nil {
+		for _, ip := range lanAddresses() {
+			line("On the LAN", "https://%s", net.JoinHostPort(ip, n.port))
+		}
+		line("CA", "%s  (or %s/ca.pem; browsers need it to allow microphones on the LAN)", n.authority.Path(), base)
+	}
+	first := n.media.Port(0)
+	last := n.media.Port(n.media.Workers() - 1)
+	ports := fmt.Sprint(first)
+	if last != first {
+		ports = fmt.Sprintf("%d-%d", first, last)
+	}
+	line("Ports", "TCP %s, UDP %s", n.port, ports)
+	line("Data", "%s", n.cfg.DataDir)
+	_, _ = fmt.Fprintln(w)
+}
+
+func (n *Node) publicURL() string {
+	switch {
+	case n.cfg.PublicURL != "":
+		return n.cfg.PublicURL
+	case n.cfg.Domain != "" && n.port == "443":
+		return "https://" + n.cfg.Domain
+	case n.cfg.Domain != "":
+		return "https://" + net.JoinHostPort(n.cfg.Domain, n.port)
+	}
+	host, _, err := net.SplitHostPort(n.cfg.HTTP)
+	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, n.port)
+}
+
+// lanAddresses returns this host's private IPv4 addresses, for links that other
+// machines of the network can open.
+func lanAddresses() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range addrs {
+		ip, ok := a.(*net.IPNet)
+		if !ok || ip.IP.To4() == nil || !ip.IP.IsPrivate() || strings.HasPrefix(ip.IP.String(), "172.17.") {
+			continue
+		}
+		out = append(out, ip.IP.String())
+	}
+	return out
+}

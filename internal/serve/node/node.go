@@ -1,0 +1,284 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/store"
+	"hubbub.dev/hubbub/internal/edge/tlsmux"
+	"hubbub.dev/hubbub/internal/serve/gateway"
+	"hubbub.dev/hubbub/internal/serve/guilds"
+	"hubbub.dev/hubbub/internal/serve/media"
+	"hubbub.dev/hubbub/internal/serve/rest"
+	"hubbub.dev/hubbub/internal/serve/run"
+	"hubbub.dev/hubbub/internal/serve/voice"
+	"hubbub.dev/hubbub/web"
+)
+
+// nodeName names this process on the bus. One process runs every role, so the
+// name need not tell nodes apart yet.
+const nodeName = "hubbub"
+
+// Node is a running platform.
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	group     *run.Group
+	metrics   *prometheus.Registry
+	closing   atomic.Bool
+	bus       *bus.Bus
+	store     *store.Store
+	media     *media.Media
+	voice     *voice.Service
+	guilds    *guilds.Service
+	gateway   *gateway.Service
+	rest      *rest.Service
+	app       *app
+	authority *tlsmux.Authority // nil with a domain
+	server    *http.Server
+	port      string
+
+	adminToken string
+	invite     string
+	ownerLink  string
+	// undo closes what was opened, last first.
+	undo []func()
+}
+
+// Start brings everything up and returns when clients can join. What was opened
+// before an error is closed again.
+func Start(ctx context.Context, cfg Config) (n *Node, err error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	n = &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
+	defer func() {
+		if err != nil {
+			n.unwind()
+		}
+	}()
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openRoles, n.listen, n.greet} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) onClose(f func()) { n.undo = append(n.undo, f) }
+
+func (n *Node) unwind() {
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		n.undo[i]()
+	}
+	n.undo = nil
+	n.group.Stop()
+	n.group.Wait()
+}
+
+// openData makes the data directory and opens the database in it.
+func (n *Node) openData(ctx context.Context) error {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory (--data): %w", err)
+	}
+	token, err := secretFile(filepath.Join(n.cfg.DataDir, "admin.token"))
+	if err != nil {
+		return fmt.Errorf("admin token: %w", err)
+	}
+	n.adminToken = token
+	if n.store, err = store.Open(ctx, n.cfg.Database); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	n.onClose(func() { _ = n.store.Close() })
+	n.app, err = newApp(web.Dist())
+	return err
+}
+
+// secretFile reads a secret of the data directory, making it when missing.
+func secretFile(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(b))) >= 32 {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var raw [32]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", err
+	}
+	s := base64.RawURLEncoding.EncodeToString(raw[:])
+	return s, os.WriteFile(path, []byte(s+"\n"), 0o600)
+}
+
+func (n *Node) openBus(context.Context) (err error) {
+	if n.bus, err = bus.Start(bus.Config{URL: n.cfg.NATS, Name: nodeName, Log: n.log}); err != nil {
+		return err
+	}
+	n.onClose(n.bus.Close)
+	return nil
+}
+
+// openRoles makes the roles and starts them, the ones that others need first.
+func (n *Node) openRoles(ctx context.Context) error {
+	key, err := n.store.Secret(ctx, "voice-token", func() []byte {
+		b := make([]byte, 32)
+		_, _ = rand.Read(b)
+		return b
+	})
+	if err != nil {
+		return fmt.Errorf("voice token key: %w", err)
+	}
+	if err := n.openVoice(key); err != nil {
+		return err
+	}
+	n.guilds = guilds.New(guilds.Config{Node: nodeName, TokenKey: key, Log: n.log, Metrics: n.metrics}, n.bus, n.store)
+	n.gateway = gateway.New(gateway.Config{
+		Node: nodeName, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics,
+		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow,
+	}, n.bus, n.store)
+	n.rest = rest.New(rest.Config{
+		Node: nodeName, Name: n.cfg.Name, Version: n.cfg.Version, Region: n.cfg.Region, Registration: n.cfg.Registration,
+		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway",
+	}, n.bus, n.store)
+	for _, start := range []func(*run.Group) error{n.guilds.Start, n.voice.Start, n.gateway.Start, n.rest.Start} {
+		if err := start(n.group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) openVoice(key []byte) (err error) {
+	mc := media.Config{BasePort: max(n.cfg.UDPPort, 0), Workers: n.cfg.Workers, Legacy: n.cfg.LegacyEncryption, Log: n.log, Metrics: n.metrics}
+	if n.cfg.UDPBind != "" {
+		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
+	}
+	if n.media, err = media.New(mc); err != nil {
+		return fmt.Errorf("media ports (--udp-port, --workers): %w", err)
+	}
+	n.onClose(func() { _ = n.media.Close() })
+	vc := voice.Config{
+		Node: nodeName, Region: n.cfg.Region, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
+		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
+	}
+	if n.cfg.PublicIP != "" {
+		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
+	}
+	if n.voice, err = voice.New(vc, n.bus, n.media); err != nil {
+		return fmt.Errorf("voice: %w", err)
+	}
+	n.media.Start(n.group, n.voice.Event)
+	return nil
+}
+
+// listen opens the one TCP port.
+func (n *Node) listen(context.Context) error {
+	config, err := n.tlsConfig()
+	if err != nil {
+		return err
+	}
+	inner, err := net.Listen("tcp", n.cfg.HTTP)
+	if err != nil {
+		return fmt.Errorf("HTTP port (--http): %w", err)
+	}
+	n.port = portOf(inner)
+	n.server = newServer(n.routes(), n.log)
+	l := tlsmux.Listen(inner, config, n.group.Go)
+	n.onClose(func() { _ = n.server.Close(); _ = l.Close() })
+	n.group.Go("http", func(context.Context) {
+		if err := n.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !n.closing.Load() {
+			n.log.Error("http server ended", "err", err)
+		}
+	})
+	return nil
+}
+
+func (n *Node) tlsConfig() (*tls.Config, error) {
+	if n.cfg.Domain != "" {
+		return tlsmux.DomainTLSConfig(n.group.Context(), tlsmux.DomainConfig{
+			Domain: n.cfg.Domain, Email: n.cfg.ACMEEmail, CA: n.cfg.ACMECA, Dir: filepath.Join(n.cfg.DataDir, "certificates"),
+		})
+	}
+	a, err := tlsmux.OpenAuthority(n.cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	n.authority = a
+	return a.TLSConfig(), nil
+}
+
+// greet makes the first guild and tells ctl where this server is.
+func (n *Node) greet(ctx context.Context) (err error) {
+	if n.invite, n.ownerLink, err = n.welcome(ctx); err != nil {
+		return err
+	}
+	where, err := json.Marshal(map[string]string{"url": "http://127.0.0.1:" + n.port})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(n.cfg.DataDir, "server.json"), append(where, '\n'), 0o600)
+}
+
+// Done is closed when the node can no longer serve: a part of it failed.
+func (n *Node) Done() <-chan struct{} { return n.group.Context().Done() }
+
+// Close says goodbye to every client with a code that lets it resume, and ends
+// within ctx or 5 s, whichever is first.
+func (n *Node) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	n.closing.Store(true)
+	n.gateway.Close(ctx)
+	n.voice.Close(ctx)
+	n.guilds.Close(ctx)
+	n.unwind()
+}
+
+// URL returns where to open the app in plain HTTP on this host.
+func (n *Node) URL() string { return "http://127.0.0.1:" + n.port }
+
+// HTTPSURL returns the same over TLS, signed by the authority of CAFile.
+func (n *Node) HTTPSURL() string { return "https://127.0.0.1:" + n.port }
+
+// CAFile returns the local authority's certificate, or "" with a domain.
+func (n *Node) CAFile() string {
+	if n.authority == nil {
+		return ""
+	}
+	return n.authority.Path()
+}
+
+// AdminToken returns the token of the admin API.
+func (n *Node) AdminToken() string { return n.adminToken }
+
+// InviteCode returns a lasting invite into the first guild.
+func (n *Node) InviteCode() string { return n.invite }
+
+// MediaPort returns the media port of a worker.
+func (n *Node) MediaPort(worker int) uint16 { return n.media.Port(worker) }
+
+// sinkCheck keeps the voice service's sink of the type that workers want.
+var _ func(int, sfu.Event) = (*voice.Service)(nil).Event
