@@ -71,7 +71,8 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet, d *Delivery) Verd
 	gap := now.Sub(producer.lastPacket)
 	extended, newest := producer.receive(&p.Header, now)
 	if sender.flags&Muted != 0 {
-		producer.held, producer.paired = true, false
+		producer.held = producer.held || newest
+		producer.paired = false
 		return Mute
 	}
 	begins := false
