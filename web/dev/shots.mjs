@@ -120,7 +120,7 @@ const scenes = {
   async people(page, mock) {
     await enter(page, mock);
     await page.click(byTestId(`channel-${mock.ids.general}`));
-    await page.click("[aria-label='Invite people']");
+    await page.click(".main-head [aria-label='Invite people']");
     await pause(500);
   },
   async help(page, mock) {

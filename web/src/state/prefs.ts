@@ -27,6 +27,7 @@ export interface Prefs {
   read: Record<Snowflake, Snowflake>;
   collapsed: Record<Snowflake, true>;
   membersOpen: boolean;
+  membersInCall: boolean;
 }
 
 const defaults: Prefs = {
@@ -46,6 +47,7 @@ const defaults: Prefs = {
   read: {},
   collapsed: {},
   membersOpen: true,
+  membersInCall: false,
 };
 
 const key = "hubbub.prefs";

@@ -6,7 +6,7 @@ import { prefs, setPrefs } from "../state/prefs";
 import { navigate, route } from "../state/route";
 import { dismissToast, toasts } from "../state/toasts";
 import { announcement, dialog, pane } from "../state/ui";
-import { isVoice } from "../state/world";
+import { isVoice, occupants } from "../state/world";
 import { Banner } from "./Banner";
 import { ChatView } from "./ChatView";
 import { DialogLayer } from "./dialogs";
@@ -99,7 +99,6 @@ function Shell(): JSX.Element {
 function Main(): JSX.Element {
   const guild = currentGuild.value;
   const channel = currentChannel.value;
-  const showMembers = prefs.value.membersOpen || pane.value === "members";
   useEffect(() => {
     document.title = channel ? `${channel.name} · Hubbub` : "Hubbub";
   }, [channel?.name]);
@@ -111,9 +110,13 @@ function Main(): JSX.Element {
     );
   }
   const voice = isVoice(channel);
+  // A call shows who is in it already; a conversation does not.
+  const open = voice ? "membersInCall" : "membersOpen";
+  const showMembers = prefs.value[open] || pane.value === "members";
+  const topic = voice ? `${occupants(world.value, guild, channel.id).length} here` : channel.topic;
   const toggleMembers = () => {
     if (window.matchMedia("(max-width: 760px)").matches) pane.value = pane.value === "members" ? "main" : "members";
-    else setPrefs({ membersOpen: !prefs.value.membersOpen });
+    else setPrefs({ [open]: !prefs.value[open] });
   };
   return (
     <main class="main">
@@ -123,7 +126,7 @@ function Main(): JSX.Element {
         </button>
         <Icon name={voice ? "speaker" : "hash"} />
         <h2>{channel.name}</h2>
-        {channel.topic && <p class="topic">{channel.topic}</p>}
+        {topic && <p class="topic">{topic}</p>}
         <span class="grow" />
         {can(guild, Permission.createInvite, channel.id) && (
           <button type="button" class="icon-button" aria-label="Invite people" title="Invite people" onClick={() => (dialog.value = { kind: "invite", guildId: guild.id, channelId: channel.id })}>

@@ -1,11 +1,14 @@
 import type { JSX } from "preact";
 import type { Snowflake } from "../protocol/payloads";
 
+/** Hues (OKLCH) that stay clear at the lightness white letters need; between orange and green they would turn to mud. */
+const hues = [8, 25, 42, 142, 158, 175, 195, 215, 240, 262, 285, 305, 328, 348];
+
 /** A hue of the person's own, the same on every screen. */
 export function hueOf(id: Snowflake): number {
   let hash = 2166136261;
   for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 16777619);
-  return ((hash >>> 8) % 24) * 15;
+  return hues[(hash >>> 8) % hues.length] ?? 0;
 }
 
 export function initials(name: string): string {

@@ -1,10 +1,9 @@
 import type { JSX } from "preact";
-import { call, gatewayStatus, selfName, world } from "../state/app";
+import { call, currentChannel, gatewayStatus, openChannel, selfName, world } from "../state/app";
 import type { CallState } from "../state/call";
 import { prefs } from "../state/prefs";
 import type { Problem } from "../state/problems";
 import { dialog, openMenu, pane } from "../state/ui";
-import { openChannel } from "../state/app";
 import { Avatar } from "./Avatar";
 import { Icon, SignalBars } from "./icons";
 import { keyName } from "./keys";
@@ -97,6 +96,7 @@ function CallRow({ state }: { state: CallState }): JSX.Element {
       </button>
       <button
         type="button"
+        hidden={currentChannel.value?.id === state.channelId && pane.value === "main"}
         class="icon-button call-view"
         aria-label="Show the call"
         title="Show the call"

@@ -37,6 +37,11 @@ function Tile({ guild, state }: { guild: Guild; state: VoiceState }): JSX.Elemen
   );
 }
 
+/** Columns that leave the rows about even: 2 for four, 3 for six, 4 for a dozen. */
+function columnsFor(people: number): number {
+  return Math.min(6, Math.ceil(Math.sqrt(people)));
+}
+
 export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }): JSX.Element {
   const inside = occupants(world.value, guild, channel.id);
   const joined = call.state.value?.channelId === channel.id;
@@ -44,7 +49,7 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
   return (
     <section class="room" aria-label={`Voice channel ${channel.name}`}>
       {inside.length > 0 ? (
-        <ul class={`tiles${inside.length <= 2 ? " few" : ""}`} aria-label="In this channel">
+        <ul class={`tiles${inside.length <= 2 ? " few" : ""}`} style={{ "--columns": columnsFor(inside.length) }} aria-label="In this channel">
           {inside.map((state) => (
             <Tile key={state.user_id} guild={guild} state={state} />
           ))}

@@ -50,16 +50,19 @@ function DeviceSelect(props: {
   return (
     <label class="field">
       <span>{label}</span>
-      <select value={known ? value : ""} data-testid={testId} onChange={(event) => change(event.currentTarget.value)}>
-        <option value="">System default</option>
-        {devices
-          .filter((device) => device.deviceId !== "default")
-          .map((device, index) => (
-            <option key={device.deviceId} value={device.deviceId}>
-              {device.label || `${label} ${index + 1}`}
-            </option>
-          ))}
-      </select>
+      <span class="select">
+        <select value={known ? value : ""} data-testid={testId} onChange={(event) => change(event.currentTarget.value)}>
+          <option value="">System default</option>
+          {devices
+            .filter((device) => device.deviceId !== "default")
+            .map((device, index) => (
+              <option key={device.deviceId} value={device.deviceId}>
+                {device.label || `${label} ${index + 1}`}
+              </option>
+            ))}
+        </select>
+        <Icon name="chevron" size={16} />
+      </span>
     </label>
   );
 }
