@@ -186,10 +186,14 @@ func TestErrorsNameNoAddress(t *testing.T) {
 }
 
 func TestReadDeadline(t *testing.T) {
-	server, _ := pair(t, options())
+	server, client := pair(t, options())
 	server.SetReadDeadline(time.Now().Add(-time.Second))
 	if _, _, err := server.Read(); !errors.Is(err, ws.ErrLost) {
 		t.Errorf("Read = %v", err)
+	}
+	server.Close(4009, "Session timed out.") // the peer is still there to be told
+	if _, _, err := client.Read(within(t)); websocket.CloseStatus(err) != 4009 {
+		t.Errorf("client saw %v", err)
 	}
 }
 
