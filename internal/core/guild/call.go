@@ -2,7 +2,6 @@ package guild
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 
 	"hubbub.dev/hubbub/proto"
@@ -109,7 +108,7 @@ func (g *Guild) perform(r *Call) (int, any, error) {
 	op, known := operations[r.Op]
 	switch {
 	case !known:
-		return 0, nil, &proto.APIError{Status: http.StatusNotFound, ErrorBody: proto.ErrorBody{Message: "404: Not Found"}}
+		return 0, nil, &proto.APIError{Status: 404, ErrorBody: proto.ErrorBody{Message: "404: Not Found"}}
 	case g.info == nil && r.Op != OpGuildCreate:
 		return 0, nil, refuse(proto.ErrUnknownGuild)
 	}
@@ -134,7 +133,7 @@ func (g *Guild) perform(r *Call) (int, any, error) {
 func Failure(err error) *Result {
 	var problem *proto.APIError
 	if !errors.As(err, &problem) {
-		problem = &proto.APIError{Status: http.StatusInternalServerError, ErrorBody: proto.ErrorBody{Message: "500: Internal Server Error"}}
+		problem = &proto.APIError{Status: 500, ErrorBody: proto.ErrorBody{Message: "500: Internal Server Error"}}
 	}
 	return &Result{Status: problem.Status, Body: encode(problem.ErrorBody)}
 }

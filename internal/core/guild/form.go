@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 	"unicode/utf8"
 
@@ -46,7 +45,7 @@ func (f *form) err() error {
 	if len(f.errors) == 0 {
 		return nil
 	}
-	return &proto.APIError{Status: http.StatusBadRequest, ErrorBody: proto.ErrorBody{Code: proto.ErrInvalidFormBody, Message: "Invalid Form Body", Errors: f.errors}}
+	return &proto.APIError{Status: 400, ErrorBody: proto.ErrorBody{Code: proto.ErrInvalidFormBody, Message: "Invalid Form Body", Errors: f.errors}}
 }
 
 func (f *form) has(field string) bool { return f.fields[field] != nil }

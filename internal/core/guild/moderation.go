@@ -2,7 +2,6 @@ package guild
 
 import (
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
@@ -44,7 +43,7 @@ func (g *Guild) updateVoice(c *call) (any, error) {
 		return nil, err
 	}
 	if channel != ch.ID {
-		return nil, &proto.APIError{Status: http.StatusBadRequest, ErrorBody: proto.ErrorBody{Code: proto.ErrUnknownVoiceState, Message: "Unknown Voice State"}}
+		return nil, &proto.APIError{Status: 400, ErrorBody: proto.ErrorBody{Code: proto.ErrUnknownVoiceState, Message: "Unknown Voice State"}}
 	}
 	if ch.Type != proto.ChannelStage {
 		return nil, refuse(proto.ErrNotOnThisChannelType)
