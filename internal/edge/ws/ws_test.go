@@ -63,6 +63,11 @@ func within(t *testing.T) context.Context {
 
 func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	var traffic ws.Traffic
+	t.Cleanup(func() { // after that of pair, when the writer has counted its last write
+		if traffic.In.Load() == 0 || traffic.Out.Load() < 200*9 {
+			t.Errorf("counted %d in, %d out", traffic.In.Load(), traffic.Out.Load())
+		}
+	})
 	o := options()
 	o.Traffic = &traffic
 	server, client := pair(t, o)
@@ -85,9 +90,6 @@ func TestMessagesGoBothWaysInOrder(t *testing.T) {
 		if err != nil || string(data) != fmt.Sprintf("message %d", i) || (typ == websocket.MessageBinary) != (i%2 == 0) {
 			t.Fatalf("message %d: %v %q %v", i, typ, data, err)
 		}
-	}
-	if traffic.In.Load() == 0 || traffic.Out.Load() < 200*9 {
-		t.Errorf("counted %d in, %d out", traffic.In.Load(), traffic.Out.Load())
 	}
 }
 
