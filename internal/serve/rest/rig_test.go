@@ -25,7 +25,10 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain looks for leaks; disgo never ends the goroutine of its rate limiter.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/disgoorg/disgo/rest.(*rateLimiterImpl).cleanup"))
+}
 
 const adminToken = "the operator's token"
 
