@@ -28,6 +28,7 @@ type page struct {
 	fragment browser.Fragment
 	heard    chan *pionrtp.Packet
 	ready    chan struct{}
+	keys     *sfu.SetSRTPKeys
 }
 
 func newPage(t testing.TB, profiles ...dtls.SRTPProtectionProfile) *page {
@@ -133,6 +134,9 @@ func (r *rig) page(id sfu.PeerID, channel uint64, profiles ...dtls.SRTPProtectio
 	case <-time.After(patience):
 		r.t.Fatal("the page does not connect")
 	}
+	// The page may be done before the worker has the keys.
+	p.keys = r.expect("keys", func(ev sfu.Event) bool { return ev.Keys != nil && ev.Keys.Peer == id }).Keys
+	r.expect("the page connects", connected(id))
 	return p
 }
 
@@ -181,11 +185,10 @@ func TestBrowserAndNativeHearEachOther(t *testing.T) {
 			r := newRig(t, Config{})
 			n := r.native(2, 7, proto.ModeAES256GCM)
 			p := r.page(1, 7, profile)
-			keys := r.expect("keys", func(ev sfu.Event) bool { return ev.Keys != nil }).Keys
+			keys := p.keys
 			if keys.Peer != 1 || keys.Profile != uint16(profile) || len(keys.Keying) != browser.Profile(profile).MaterialSize() {
 				t.Errorf("keys of peer %d, profile %d, %d bytes", keys.Peer, keys.Profile, len(keys.Keying))
 			}
-			r.expect("page connects", connected(1))
 
 			for i := range 20 {
 				p.say(i+1, fmt.Sprintf("from the page %d", i))
