@@ -34,7 +34,6 @@ type Listener struct {
 	slots  chan struct{}
 	done   chan struct{}
 	once   sync.Once
-	wg     sync.WaitGroup
 	spawn  func(name string, f func(context.Context))
 }
 

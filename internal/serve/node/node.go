@@ -251,8 +251,10 @@ func (n *Node) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	n.closing.Store(true)
-	n.gateway.Close(ctx)
+	// Voice goes first: once the gateway's sessions end, guilds would tell it to
+	// end their calls for good.
 	n.voice.Close(ctx)
+	n.gateway.Close(ctx)
 	n.guilds.Close(ctx)
 	n.unwind()
 }
