@@ -1,0 +1,190 @@
+package guild
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"hubbub.dev/hubbub/proto"
+)
+
+func TestAttachSendsTheGuildAsSeen(t *testing.T) {
+	h := newHouse(t)
+	h.attach(bob, mod)
+	h.join(bob, otherID)
+	h.join(mod, voiceID)
+	h.want(h.admin(OpOverwritePut, `{"type":1,"deny":"1024"}`, "channel=201", "target=2"), 204, 0)
+	h.attach(ann)
+	h.wantEvents("PRESENCE_UPDATE→s3,s4", "GUILD_CREATE→s2")
+	s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
+	if len(s.Channels) != 4 || len(s.VoiceStates) != 1 || s.VoiceStates[0].UserID != bob || len(s.Members) != 5 || s.MemberCount != 5 ||
+		len(s.Presences) != 3 || s.Large || len(s.Roles) != 4 || s.JoinedAt.IsZero() {
+		t.Fatalf("%+v", s)
+	}
+	for _, ch := range s.Channels {
+		if ch.ID == voiceID {
+			t.Fatal("a hidden channel is shown")
+		}
+	}
+	var raw map[string]json.RawMessage
+	for _, d := range dispatched[json.RawMessage](h, "GUILD_CREATE") {
+		raw = as[map[string]json.RawMessage](h, d)
+	}
+	for _, list := range []string{"emojis", "stickers", "features", "threads", "stage_instances", "presences"} {
+		if string(raw[list]) == "null" || raw[list] == nil {
+			t.Errorf("%s is not a list", list)
+		}
+	}
+}
+
+func TestAttachTwiceCountsOnce(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann)
+	h.attach(ann)
+	h.wantEvents("GUILD_CREATE→s2")
+	h.step(Request{Detach: &Detach{ref(ann)}})
+	if !h.g.Idle() || len(h.g.gateways) != 0 || len(h.g.hidden) != 0 || len(h.g.online) != 0 {
+		t.Fatal("something of the session stays")
+	}
+}
+
+func TestStrangersAndThievesAreIgnored(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann)
+	thief := SessionRef{Gateway: "g1", Session: "s2", User: bob}
+	for name, r := range map[string]Request{
+		"attach of a stranger":    {Attach: &Attach{SessionRef: ref(77)}},
+		"attach to another's":     {Attach: &Attach{SessionRef: thief}},
+		"detach of another's":     {Detach: &Detach{thief}},
+		"presence of another's":   {Presence: &PresenceRequest{SessionRef: thief, Status: proto.PresenceData{Status: "dnd"}}},
+		"members for another's":   {Members: &MembersRequest{SessionRef: thief, Query: proto.RequestGuildMembersData{UserIDs: proto.SnowflakeSet{ann}}}},
+		"voice of another's":      {Voice: &VoiceRequest{SessionRef: thief}},
+		"status that is none":     {Presence: &PresenceRequest{SessionRef: ref(ann), Status: proto.PresenceData{Status: "nonsense"}}},
+		"activity that is broken": {Presence: &PresenceRequest{SessionRef: ref(ann), Status: proto.PresenceData{Status: "dnd", Activities: []json.RawMessage{json.RawMessage("{")}}}},
+		"nothing":                 {},
+	} {
+		if out := h.step(r); len(out.Messages) != 0 || len(out.Writes) != 0 || out.Reply != nil {
+			t.Errorf("%s: %+v", name, out)
+		}
+	}
+}
+
+func TestPresenceOfManySessions(t *testing.T) {
+	h := newHouse(t)
+	h.attach(bob)
+	second := SessionRef{Gateway: "g1", Session: "second", User: ann}
+	attach := func(r SessionRef, status string) {
+		h.step(Request{Attach: &Attach{SessionRef: r, Intents: proto.IntentsKnown, Status: &proto.PresenceData{Status: status}}})
+	}
+	set := func(r SessionRef, status string) {
+		h.step(Request{Presence: &PresenceRequest{SessionRef: r, Status: proto.PresenceData{Status: status}}})
+	}
+	want := func(status string) {
+		t.Helper()
+		p := dispatched[proto.Presence](h, "PRESENCE_UPDATE")
+		if status == "" && len(p) != 0 || status != "" && (len(p) != 1 || p[0].Status != status) {
+			t.Fatalf("%+v, want %q", p, status)
+		}
+	}
+	attach(ref(ann), "invisible")
+	want("")
+	attach(second, "idle")
+	want("idle")
+	set(ref(ann), "dnd")
+	want("dnd")
+	set(second, "online")
+	want("")
+	h.step(Request{Detach: &Detach{ref(ann)}})
+	want("online")
+	h.step(Request{Detach: &Detach{second}})
+	want("offline")
+}
+
+func TestMembersRequest(t *testing.T) {
+	h := newHouse(t)
+	for i := range proto.Snowflake(1500) {
+		h.g.members[5000+i] = &proto.Member{User: &proto.User{ID: 5000 + i, Username: fmt.Sprint("user", i)}, Roles: []proto.Snowflake{}}
+	}
+	h.attach(ann)
+	text := func(s string) *string { return &s }
+	for name, c := range map[string]struct {
+		query   proto.RequestGuildMembersData
+		chunks  int
+		members int
+		missing int
+	}{
+		"all":           {proto.RequestGuildMembersData{Query: text("")}, 2, 1505, 0},
+		"by name":       {proto.RequestGuildMembersData{Query: text("bOb"), Limit: 10}, 1, 1, 0},
+		"limited":       {proto.RequestGuildMembersData{Query: text("user"), Limit: 7}, 1, 7, 0},
+		"limit beyond":  {proto.RequestGuildMembersData{Query: text("user"), Limit: 5000}, 1, 100, 0},
+		"by id":         {proto.RequestGuildMembersData{UserIDs: proto.SnowflakeSet{ann, 77, bob}}, 1, 2, 1},
+		"nobody":        {proto.RequestGuildMembersData{Query: text("zz"), Limit: 1}, 1, 0, 0},
+		"without query": {proto.RequestGuildMembersData{}, 0, 0, 0},
+	} {
+		c.query.Nonce, c.query.Presences = "n", true
+		h.step(Request{Members: &MembersRequest{SessionRef: ref(ann), Query: c.query}})
+		chunks := dispatched[proto.GuildMembersChunk](h, "GUILD_MEMBERS_CHUNK")
+		members, missing := 0, 0
+		for i, chunk := range chunks {
+			members, missing = members+len(chunk.Members), missing+len(chunk.NotFound)
+			if chunk.ChunkIndex != i || chunk.ChunkCount != len(chunks) || chunk.Nonce != "n" || len(chunk.Members) > maxChunk {
+				t.Errorf("%s: chunk %d of %d", name, chunk.ChunkIndex, chunk.ChunkCount)
+			}
+		}
+		if len(chunks) != c.chunks || members != c.members || missing != c.missing {
+			t.Errorf("%s: %d chunks, %d members, %d missing", name, len(chunks), members, missing)
+		}
+	}
+	h.step(Request{Attach: &Attach{SessionRef: ref(bot), Intents: proto.IntentGuilds}})
+	if s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]; !s.Large || len(s.Members) != 2 || s.MemberCount != 1505 || len(s.Presences) != 0 {
+		t.Fatalf("%d members of a large guild", len(s.Members))
+	}
+	h.step(Request{Members: &MembersRequest{SessionRef: ref(bot), Query: proto.RequestGuildMembersData{Query: text("")}}})
+	h.wantEvents() // all members need the GUILD_MEMBERS intent
+}
+
+func TestMemberSeesItsOwnUpdateWithoutTheIntent(t *testing.T) {
+	h := newHouse(t)
+	h.step(Request{Attach: &Attach{SessionRef: ref(ann), Intents: proto.IntentGuilds}})
+	h.want(h.as(ann, OpMemberUpdate, `{"nick":"A"}`, "user=2"), 200, 0)
+	h.wantEvents("GUILD_MEMBER_UPDATE→all", "GUILD_MEMBER_UPDATE→s2")
+	renamed := *testUser(ann)
+	renamed.Username = "anna"
+	h.want(h.call(Actor{User: renamed}, OpMemberRefresh, ""), 204, 0)
+	if len(h.out.Writes) != 0 || h.g.members[ann].User.Username != "anna" {
+		t.Fatal("the new name is not known")
+	}
+}
+
+func TestRoleThatGivesSightShowsChannels(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann, bob)
+	h.want(h.admin(OpOverwritePut, `{"type":0,"deny":"1024"}`, "channel=200", "target=100"), 204, 0)
+	h.wantEvents("CHANNEL_DELETE→s2,s3")
+	h.want(h.admin(OpOverwritePut, `{"type":0,"allow":"1024"}`, "channel=200", "target=301"), 204, 0)
+	h.wantEvents()
+	h.want(h.as(owner, OpMemberRoleAdd, "", "user=2", "role=301"), 204, 0)
+	h.wantEvents("GUILD_MEMBER_UPDATE→all", "CHANNEL_CREATE→s2")
+	h.want(h.as(owner, OpMessageCreate, `{"content":"x"}`, "channel=200"), 200, 0)
+	h.wantEvents("MESSAGE_CREATE→s2")
+	h.want(h.as(bob, OpMessageCreate, `{"content":"x"}`, "channel=200"), 403, proto.ErrMissingAccess)
+	h.want(h.as(owner, OpRoleDelete, "", "role=301"), 204, 0)
+	h.wantEvents("GUILD_ROLE_DELETE→all", "CHANNEL_DELETE→s2")
+}
+
+// BenchmarkVoiceUpdate is one self mute in a guild of a thousand people online.
+func BenchmarkVoiceUpdate(b *testing.B) {
+	h := newHouse(b)
+	for i := range proto.Snowflake(1000) {
+		h.g.members[5000+i] = &proto.Member{User: &proto.User{ID: 5000 + i, Username: fmt.Sprint("user", i)}, Roles: []proto.Snowflake{}}
+		h.attach(5000 + i)
+	}
+	h.join(5000, otherID)
+	ch := otherID
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		h.g.Handle(Input{Now: h.now, Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{
+			SessionRef: ref(5000), State: proto.VoiceStateUpdateData{ChannelID: &ch, SelfMute: i%2 == 0},
+		}}})
+	}
+}
