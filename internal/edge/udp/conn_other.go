@@ -68,6 +68,9 @@ func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 		return 0, nil
 	}
 	ms[0].Size = n
+	if n == len(ms[0].Buffer) {
+		ms[0].Size = 0 // cut short, or as good as that
+	}
 	ms[0].Addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	return 1, nil
 }

@@ -77,7 +77,10 @@ func (m *Memory) take(ms []Message) (count int) {
 	defer m.mu.Unlock()
 	for ; count < len(ms) && m.n > 0; count++ {
 		from := &m.queue[m.head]
-		ms[count].Size = copy(ms[count].Buffer, from.Buffer[:from.Size])
+		ms[count].Size = copy(ms[count].Buffer, from.Buffer)
+		if from.Size > ms[count].Size {
+			ms[count].Size = 0
+		}
 		ms[count].Addr = from.Addr
 		m.head = (m.head + 1) % memoryQueue
 		m.n--

@@ -14,7 +14,7 @@ const Batch = 64
 const MaxDatagram = 2048
 
 // Message is one datagram of a batch: Buffer[:Size]. Whoever reads gives buffers
-// and keeps them.
+// and keeps them; a datagram too long for its buffer is read as an empty one.
 type Message struct {
 	Buffer []byte
 	Size   int
