@@ -1,0 +1,195 @@
+// Package harness gives the end-to-end tests a running server, people in it,
+// sound for their microphones, and connections that can be cut. It knows the
+// server by its public interfaces and its admin API only.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"hubbub.dev/hubbub/client"
+	"hubbub.dev/hubbub/internal/serve/node"
+	"hubbub.dev/hubbub/proto"
+)
+
+// Timeout bounds every single step of a test.
+const Timeout = 20 * time.Second
+
+// Server is a whole platform in this process, on ports of its own.
+type Server struct {
+	*node.Node
+	Guild proto.Snowflake
+	// Lounge and Den are two voice channels, Chat a text channel.
+	Lounge, Den, Chat proto.Snowflake
+	http              http.Client
+}
+
+// Start runs a server until the test ends. change may set its configuration.
+func Start(t testing.TB, change ...func(*node.Config)) *Server {
+	t.Helper()
+	cfg := node.Config{
+		DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Registration: "open",
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	n, err := node.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("server: %v", err)
+	}
+	s := &Server{Node: n}
+	t.Cleanup(func() {
+		s.http.CloseIdleConnections()
+		n.Close(context.Background())
+	})
+	var guild proto.Guild
+	s.Admin(t, http.MethodPost, "/guilds", map[string]string{"name": "Test"}, &guild)
+	s.Guild = guild.ID
+	s.Lounge = s.Channel(t, "lounge", proto.ChannelVoice)
+	s.Den = s.Channel(t, "den", proto.ChannelVoice)
+	s.Chat = s.Channel(t, "chat", proto.ChannelText)
+	return s
+}
+
+// Admin makes a call to the admin API, which must succeed.
+func (s *Server) Admin(t testing.TB, method, path string, body, answer any) {
+	t.Helper()
+	payload, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.URL()+"/admin/v1"+path, bytes.NewReader(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.AdminToken())
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode >= 300 {
+		t.Fatalf("admin %s %s: %d %s", method, path, resp.StatusCode, data)
+	}
+	if answer != nil {
+		if err := json.Unmarshal(data, answer); err != nil {
+			t.Fatalf("admin %s %s: %v in %s", method, path, err, data)
+		}
+	}
+}
+
+// Channel makes a channel in the server's guild.
+func (s *Server) Channel(t testing.TB, name string, kind proto.ChannelType) proto.Snowflake {
+	t.Helper()
+	var c proto.Channel
+	s.Admin(t, http.MethodPost, "/guilds/"+s.Guild.String()+"/channels", map[string]any{"name": name, "type": kind}, &c)
+	return c.ID
+}
+
+// Account is a user or a bot in the server's guild.
+type Account struct {
+	ID proto.Snowflake
+	// Token is as the Authorization header wants it.
+	Token string
+}
+
+// Bot makes a bot.
+func (s *Server) Bot(t testing.TB, name string) Account {
+	t.Helper()
+	var made struct {
+		User  proto.User `json:"user"`
+		Token string     `json:"token"`
+	}
+	s.Admin(t, http.MethodPost, "/bots", map[string]any{"name": name, "guild_id": s.Guild}, &made)
+	return Account{made.User.ID, "Bot " + made.Token}
+}
+
+// User makes an account without a password.
+func (s *Server) User(t testing.TB, name string) Account {
+	t.Helper()
+	var made struct {
+		User  proto.User `json:"user"`
+		Token string     `json:"token"`
+	}
+	s.Admin(t, http.MethodPost, "/users", map[string]string{"username": name}, &made)
+	s.Admin(t, http.MethodPut, "/guilds/"+s.Guild.String()+"/members/"+made.User.ID.String(), nil, nil)
+	return Account{made.User.ID, made.Token}
+}
+
+// Invite makes an invite to a channel and returns its code.
+func (s *Server) Invite(t testing.TB, channel proto.Snowflake) string {
+	t.Helper()
+	var made proto.Invite
+	s.Admin(t, http.MethodPost, "/guilds/"+s.Guild.String()+"/invites", map[string]any{"channel_id": channel, "max_age": 0}, &made)
+	return made.Code
+}
+
+// Moderate changes a member as the operator: mute, deaf or channel_id.
+func (s *Server) Moderate(t testing.TB, user proto.Snowflake, change map[string]any) {
+	t.Helper()
+	s.Admin(t, http.MethodPatch, "/guilds/"+s.Guild.String()+"/members/"+user.String(), change, nil)
+}
+
+// Client returns a client for a token, over TLS. Where base is not empty it is
+// the URL of a proxy in front of the server.
+func (s *Server) Client(t testing.TB, token, base string) *client.Client {
+	t.Helper()
+	if base == "" {
+		base = s.HTTPSURL()
+	}
+	c, err := client.New(client.Config{
+		BaseURL: base, Token: token, CAFile: s.CAFile(),
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("client", token[max(0, len(token)-4):]),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Connect opens a gateway session until the test ends.
+func (s *Server) Connect(t testing.TB, c *client.Client) *client.Gateway {
+	t.Helper()
+	g := c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice | proto.IntentGuildMessages})
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	defer cancel()
+	if err := g.Connect(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// Join makes a bot that is in a voice channel until the test ends.
+func (s *Server) Join(t testing.TB, name string, channel proto.Snowflake, o client.VoiceOptions) (Account, *client.Voice) {
+	t.Helper()
+	bot := s.Bot(t, name)
+	return bot, s.JoinAs(t, s.Connect(t, s.Client(t, bot.Token, "")), channel, o)
+}
+
+// JoinAs joins a voice channel with a gateway session.
+func (s *Server) JoinAs(t testing.TB, g *client.Gateway, channel proto.Snowflake, o client.VoiceOptions) *client.Voice {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	defer cancel()
+	v, err := g.JoinVoice(ctx, s.Guild, channel, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
