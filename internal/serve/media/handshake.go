@@ -180,7 +180,7 @@ func (h *handshake) export(conn *dtls.Conn) (*sfu.SetSRTPKeys, error) {
 
 // linger answers retransmissions until the worker closes the pipe, and notices when
 // the client closes.
-func (h *handshake) linger(ctx context.Context, conn *dtls.Conn) {
+func (h *handshake) linger(ctx context.Context, conn io.ReadCloser) {
 	stop := context.AfterFunc(ctx, h.pipe.release)
 	defer stop()
 	timer := time.AfterFunc(linger, h.pipe.release)

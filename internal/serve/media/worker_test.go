@@ -61,7 +61,7 @@ func (b *bench) step(d time.Duration) {
 	for {
 		n, _ := b.socket.ReadBatch(b.worker.rx, 0)
 		b.turn(b.now, b.worker.rx[:n])
-		if n == 0 && b.commands.Len() == 0 {
+		if n == 0 && b.commands.Len() == 0 && b.outputs.Len() == 0 {
 			return
 		}
 	}
