@@ -238,18 +238,25 @@ type named struct {
 	name string
 }
 
-// find returns the one of list that want names. An id wins over a name; a name
-// that several have must be given as an id.
+// find returns the one of list that want names. An id wins over a name, and a
+// name over one in other capitals; what several have must be given as an id.
 func find(kind, want string, list []named) (proto.Snowflake, error) {
 	id, _ := proto.ParseSnowflake(want)
-	var hits []named
+	want = strings.TrimPrefix(want, "#")
+	var exact, hits []named
 	for _, n := range list {
 		if id != 0 && n.id == id {
 			return id, nil
 		}
-		if strings.EqualFold(n.name, strings.TrimPrefix(want, "#")) {
+		if n.name == want {
+			exact = append(exact, n)
+		}
+		if strings.EqualFold(n.name, want) {
 			hits = append(hits, n)
 		}
+	}
+	if len(exact) > 0 {
+		hits = exact
 	}
 	switch len(hits) {
 	case 0:
