@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"runtime"
 	"strings"
 
@@ -91,6 +92,8 @@ func connectSQLite(path string) (*sql.DB, error) {
 	connections := max(4, runtime.NumCPU())
 	if path == ":memory:" {
 		connections = 1 // each connection would see a database of its own
+	} else if err := makePrivate(path); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: escapePath(path), RawQuery: query.Encode()}).String())
 	if err != nil {
@@ -99,6 +102,16 @@ func connectSQLite(path string) (*sql.DB, error) {
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db, nil
+}
+
+// makePrivate makes a database that does not exist yet, so that its owner alone may
+// read it; SQLite gives its journal the same mode.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func escapePath(path string) string {
