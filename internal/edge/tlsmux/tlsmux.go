@@ -88,16 +88,20 @@ func (l *Listener) acceptLoop(context.Context) {
 		backoff = 5 * time.Millisecond
 		select {
 		case l.slots <- struct{}{}:
-			l.spawn("tlsmux sniff", func(context.Context) { l.sniff(c) })
+			l.spawn("tlsmux sniff", func(ctx context.Context) { l.sniff(ctx, c) })
 		default:
 			_ = c.Close()
 		}
 	}
 }
 
-func (l *Listener) sniff(c net.Conn) {
+func (l *Listener) sniff(ctx context.Context, c net.Conn) {
 	defer func() { <-l.slots }()
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+	// Browsers hold connections open that say nothing; the owner's end must not
+	// wait for them.
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
 	// The request after the first byte is read by net/http through the same
 	// buffer, so its size is net/http's.
 	p := &peeked{Conn: c, r: bufio.NewReaderSize(c, 4096)}

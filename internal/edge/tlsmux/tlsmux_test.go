@@ -129,3 +129,38 @@ func TestSilentConnectionsAreBounded(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+func TestSilentConnectionsEndWithTheirOwner(t *testing.T) {
+	a, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var tasks sync.WaitGroup
+	sniffing := make(chan struct{}, 1)
+	l := Listen(inner, a.TLSConfig(), func(name string, f func(context.Context)) {
+		tasks.Go(func() { f(ctx) })
+		if name == "tlsmux sniff" {
+			sniffing <- struct{}{}
+		}
+	})
+	c, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	<-sniffing
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	tasks.Wait() // before the connection's time to speak is over
+	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+	if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("the silent connection was left open: %v", err)
+	}
+}
