@@ -46,8 +46,8 @@ func (n *Node) publicURL() string {
 	case n.cfg.Domain != "":
 		return "https://" + net.JoinHostPort(n.cfg.Domain, n.port)
 	}
-	host, _, err := net.SplitHostPort(n.cfg.HTTP)
-	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
+	host := listenHost(n.cfg.HTTP)
+	if host == "" {
 		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, n.port)

@@ -67,20 +67,16 @@ type Node struct {
 
 // Start brings everything up and returns when clients can join. What was opened
 // before an error is closed again.
-func Start(ctx context.Context, cfg Config) (n *Node, err error) {
+func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
 	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
-	defer func() {
-		if err != nil {
-			n.unwind()
-		}
-	}()
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openRoles, n.listen, n.greet} {
 		if err := step(ctx); err != nil {
+			n.unwind()
 			return nil, err
 		}
 	}
@@ -235,7 +231,7 @@ func (n *Node) greet(ctx context.Context) (err error) {
 	if n.invite, n.ownerLink, err = n.welcome(ctx); err != nil {
 		return err
 	}
-	where, err := json.Marshal(map[string]string{"url": "http://127.0.0.1:" + n.port})
+	where, err := json.Marshal(map[string]string{"url": n.URL()})
 	if err != nil {
 		return err
 	}
@@ -260,10 +256,28 @@ func (n *Node) Close(ctx context.Context) {
 }
 
 // URL returns where to open the app in plain HTTP on this host.
-func (n *Node) URL() string { return "http://127.0.0.1:" + n.port }
+func (n *Node) URL() string { return "http://" + n.local() }
 
 // HTTPSURL returns the same over TLS, signed by the authority of CAFile.
-func (n *Node) HTTPSURL() string { return "https://127.0.0.1:" + n.port }
+func (n *Node) HTTPSURL() string { return "https://" + n.local() }
+
+// local returns host and port that this host reaches the server under.
+func (n *Node) local() string {
+	host := listenHost(n.cfg.HTTP)
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, n.port)
+}
+
+// listenHost returns the one host that a listener is bound to, "" for all.
+func listenHost(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || net.ParseIP(host).IsUnspecified() {
+		return ""
+	}
+	return host
+}
 
 // CAFile returns the local authority's certificate, or "" with a domain.
 func (n *Node) CAFile() string {
