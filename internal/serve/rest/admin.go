@@ -266,6 +266,12 @@ func (s *Service) adminCreateBot(r *request) (reply, error) {
 	if err := f.err(); err != nil {
 		return reply{}, err
 	}
+	if body.GuildID != 0 {
+		// A guild that is not there must not leave a bot behind.
+		if err := s.askFor(r.ctx, r.actor(), body.GuildID, guild.OpGuildGet, nil, nil, nil); err != nil {
+			return reply{}, err
+		}
+	}
 	user := store.User{CreatedAt: time.Now()}
 	user.ID, user.Username, user.Discriminator, user.Bot = s.newID(), name, "0", true
 	if err := s.store.CreateUser(r.ctx, user); err != nil {

@@ -34,8 +34,9 @@ type Config struct {
 	Registration string // one of the policies; "" is invite
 	// AdminToken opens the admin API; empty closes it.
 	AdminToken string
-	// PublicURL is where people reach the server; its scheme is taken for the
-	// gateway's when a request names its host.
+	// PublicURL is where people reach the server when a proxy stands in front of
+	// it: its scheme is the gateway's when a request names its host, and the
+	// proxy is believed about whom a request comes from.
 	PublicURL   string
 	GatewayPath string // "" is /gateway
 	// Registrations is how many accounts one address may make in ten minutes; 0

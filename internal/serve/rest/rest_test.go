@@ -260,6 +260,32 @@ func TestInvalidRequestsBlockTheAddress(t *testing.T) {
 	}
 }
 
+func TestClientBehindAProxy(t *testing.T) {
+	direct, proxied := newRig(t), newRig(t, func(c *Config) { c.PublicURL = "https://example.org" })
+	for _, c := range []struct {
+		rig             *rig
+		from, forwarded string
+		want            string
+	}{
+		{direct, "127.0.0.1:1", "198.51.100.7", "127.0.0.1"},
+		{proxied, "127.0.0.1:1", "203.0.113.1, 198.51.100.7", "198.51.100.7"},
+		{proxied, "[::ffff:10.0.0.1]:1", "2001:db8:1:2:3::4", "2001:db8:1:2::"},
+		{proxied, "127.0.0.1:1", "nonsense", "127.0.0.1"},
+		{proxied, "127.0.0.1:1", "", "127.0.0.1"},
+		{proxied, "198.51.100.9:1", "203.0.113.1", "198.51.100.9"},
+		{proxied, "[fe80::1%eth0]:1", "", "fe80::"},
+	} {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.RemoteAddr = c.from
+		if c.forwarded != "" {
+			req.Header.Set("X-Forwarded-For", c.forwarded)
+		}
+		if got := c.rig.service.clientAddr(req); got.String() != c.want {
+			t.Errorf("from %s for %q: %s, want %s", c.from, c.forwarded, got, c.want)
+		}
+	}
+}
+
 func TestMultipart(t *testing.T) {
 	r := newRig(t)
 	o := r.fakeGuilds(func(guild.Request) guild.Result { return result(200, proto.Message{}) })

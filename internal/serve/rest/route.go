@@ -94,7 +94,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r, err = reroute(mux, r, rest)
 	}
 	if err != nil {
-		s.refuse(w, r, "none", clientAddr(r), err)
+		s.refuse(w, r, "none", s.clientAddr(r), err)
 		return
 	}
 	mux.ServeHTTP(w, r)

@@ -23,7 +23,7 @@ import (
 // first, and answers it.
 func (s *Service) serve(m *mounted, w http.ResponseWriter, r *http.Request) {
 	began := s.now()
-	req := &request{ctx: r.Context(), http: r, client: clientAddr(r)}
+	req := &request{ctx: r.Context(), http: r, client: s.clientAddr(r)}
 	answer, err := s.admit(m, w, req)
 	if err == nil {
 		answer, err = m.handle(req)
@@ -157,21 +157,29 @@ func (s *Service) ofClient(client netip.Addr, bucket, major string, q quota, cos
 }
 
 // clientAddr returns whom to limit: an IPv4 address, or the /64 of an IPv6 one,
-// since that is what one household has.
-func clientAddr(r *http.Request) netip.Addr {
+// since that is what one household has. With a public URL there is a proxy in
+// front, which names the client at the end of X-Forwarded-For; it is believed
+// only from a private address.
+func (s *Service) clientAddr(r *http.Request) netip.Addr {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		p, err := addr.Prefix(64)
-		if err != nil {
-			return netip.Addr{}
+	addr := at.Addr().Unmap()
+	if s.cfg.PublicURL != "" && (addr.IsLoopback() || addr.IsPrivate()) {
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		if client, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
+			addr = client.Unmap()
 		}
-		return p.Addr()
 	}
-	return addr
+	if addr.Is4() {
+		return addr
+	}
+	network, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return network.Addr()
 }
 
 // parsePath reads the ids of the path; "@me" is the caller's own.
