@@ -79,15 +79,15 @@ func (c *client) serve() (home *shard, ended proto.CloseCode) {
 
 // ended finishes a connection that cannot be read from any more.
 func (c *client) ended(socket *ws.Conn, err error) proto.CloseCode {
-	var frame *ws.CloseError
-	switch {
-	case errors.Is(err, ws.ErrTooLarge):
+	if errors.Is(err, ws.ErrTooLarge) {
 		return c.service.close(c, proto.VoiceCloseDecodeError)
-	case errors.As(err, &frame):
-		socket.Drop()
+	}
+	// Nobody reads this one; Drop would leave the WebSocket library holding on.
+	socket.Close(proto.VoiceCloseServerCrashed, "")
+	var frame *ws.CloseError
+	if errors.As(err, &frame) {
 		return frame.Code
 	}
-	socket.Drop()
 	return lost
 }
 

@@ -1,6 +1,7 @@
 package voice
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,14 +21,9 @@ type metrics struct {
 }
 
 // newMetrics registers the metrics of s; a nil registerer keeps them private.
-func newMetrics(to prometheus.Registerer, s *Service) metrics {
-	if to == nil {
-		to = prometheus.NewRegistry()
-	}
+func newMetrics(to prometheus.Registerer, s *Service) (metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "hubbub_voice_" + name, Help: help})
-		to.MustRegister(c)
-		return c
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hubbub_voice_" + name, Help: help})
 	}
 	m := metrics{
 		identifies: counter("identifies_total", "Identifies with a valid token."),
@@ -48,7 +44,19 @@ func newMetrics(to prometheus.Registerer, s *Service) metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"transport"}),
 	}
-	to.MustRegister(m.closes, m.joinBytes, m.joinTime,
+	if to == nil {
+		return m, nil
+	}
+	var err error
+	for _, c := range append(s.gauges(), m.identifies, m.resumes, m.slow, m.refused, m.closes, m.joinBytes, m.joinTime) {
+		err = errors.Join(err, to.Register(c))
+	}
+	return m, err
+}
+
+// gauges returns what is read from the service when it is asked for.
+func (s *Service) gauges() []prometheus.Collector {
+	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hubbub_voice_sessions", Help: "Voice sessions.",
 		}, func() float64 { return float64(s.sessions()) }),
@@ -63,8 +71,8 @@ func newMetrics(to prometheus.Registerer, s *Service) metrics {
 				n += h.inbox.Refused() + h.control.Refused()
 			}
 			return float64(n)
-		}))
-	return m
+		}),
+	}
 }
 
 func (m *metrics) closed(code proto.CloseCode) {

@@ -140,7 +140,9 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 			Version: cfg.Version, Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, Random: cfg.Random,
 		}))
 	}
-	s.metrics = newMetrics(cfg.Metrics, s)
+	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
+		return nil, fmt.Errorf("voice: metrics: %w", err)
+	}
 	return s, nil
 }
 
