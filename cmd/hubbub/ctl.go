@@ -180,7 +180,11 @@ func refusal(status int, answer []byte) error {
 	if status == http.StatusUnauthorized {
 		message = append(message, "the token in the data directory is another server's: see --data and --url")
 	}
-	return &ctlError{exitRefused, errors.New(strings.Join(message, "; "))}
+	code := exitRefused
+	if status == http.StatusNotFound {
+		code = exitUnknown
+	}
+	return &ctlError{code, errors.New(strings.Join(message, "; "))}
 }
 
 // fieldErrors flattens the tree of a form's errors.
@@ -334,8 +338,11 @@ func (c *ctlCmd) user(guild proto.Snowflake, want string) (proto.User, error) {
 	want = strings.TrimPrefix(want, "@")
 	var user proto.User
 	err := c.call("GET", "/users/"+url.PathEscape(want), nil, &user)
-	if err == nil || guild == 0 {
+	if e, isCtl := errors.AsType[*ctlError](err); !isCtl || e.code != exitUnknown {
 		return user, err
+	}
+	if guild == 0 {
+		return user, unknown("there is no user %q", want)
 	}
 	var members []proto.Member
 	query := url.Values{"query": {want}, "limit": {"1000"}}

@@ -177,6 +177,7 @@ func TestCtlErrors(t *testing.T) {
 		{[]string{"member", "move", "--user", "ada", "--channel", "twin"}, exitUnknown, "by its id"},
 		{[]string{"member", "mute", "--user", "ada"}, exitRefused, "not connected to voice"},
 		{[]string{"member", "mute", "--user", "nobody"}, exitUnknown, `no user "nobody"`},
+		{[]string{"guild", "create", "--name", "Hers", "--owner", "nobody"}, exitUnknown, `no user "nobody"`},
 		{[]string{"user", "create", "--name", "ADA"}, exitRefused, "already taken"},
 		{[]string{"role", "create", "--name", "r", "--permissions", "FLY"}, exitUnknown, "FLY"},
 		{[]string{"--url", "http://127.0.0.1:1", "guild", "list"}, exitUnreachable, "no server answers"},
