@@ -12,22 +12,27 @@ import (
 )
 
 const (
-	rate     = 16000
-	fftSize  = 512 // 32 ms
-	hop      = 320 // 20 ms
-	bands    = 16
-	lowest   = 200.0 // Hz: below is hum, and what high-pass filters take
-	highest  = 3600.0
-	window   = 125 // frames that are compared at once: clocks drift little in 2.5 s
-	step     = 60
-	floor    = 3e-4 // energy, of the loudest, that counts as silence: hides noise
-	quietest = 0.15 // share of the loudest window's movement below which a window says nothing
+	rate    = 16000
+	fftSize = 512 // 32 ms
+	hop     = 320 // 20 ms
+	bands   = 16
+	lowest  = 200.0 // Hz: below is hum, and what high-pass filters take
+	highest = 3600.0
+	// window is how many frames are compared at once. It takes a second and a half
+	// of speech to tell voices apart; gaps and drift spoil longer stretches.
+	window = 80
+	step   = 40
+	// floor is the energy, relative to the loudest, that counts as silence.
+	floor = 3e-4
+	// quietest is the share of the loudest window's movement below which a window
+	// says nothing.
+	quietest = 0.15
 )
 
 // Same and Different are the bounds of a verdict: a score above Same is the
 // recording, one below Different is another voice.
 const (
-	Same      = 0.6
+	Same      = 0.55
 	Different = 0.4
 )
 
@@ -56,9 +61,9 @@ func NewReference(p audio.PCM) *Reference {
 	return r
 }
 
-// Score returns how well a capture of at least 2.5 s matches: about 1 for the
-// recording itself, above 0.6 after a voice connection, below 0.4 for another
-// voice.
+// Score returns how well a capture of at least 1.6 s matches: about 1 for the
+// recording itself, above Same after a voice connection, below Different for
+// another voice.
 func (r *Reference) Score(p audio.PCM) (float64, error) {
 	capture := analyse(p)
 	type part struct{ best, weight float64 }

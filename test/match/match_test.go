@@ -87,6 +87,22 @@ func TestOnlyTheRecordingMatches(t *testing.T) {
 			out.Rate = 48010
 			return out
 		},
+		// What a starved machine does: every 1.7 s something is missing or late.
+		"stutter": func(_ *testing.T, p audio.PCM) audio.PCM {
+			out := audio.PCM{Rate: p.Rate, Channels: 1}
+			every, gap := p.Rate*17/10, p.Rate/6
+			for at, n := 0, 0; at < len(p.Samples); n++ {
+				end := min(len(p.Samples), at+every)
+				out.Samples = append(out.Samples, p.Samples[at:end]...)
+				if n%2 == 0 {
+					out.Samples = append(out.Samples, make([]float32, gap)...)
+					at = end
+				} else {
+					at = end + gap
+				}
+			}
+			return out
+		},
 		"looped from the middle": func(_ *testing.T, p audio.PCM) audio.PCM {
 			half := len(p.Samples) / 2
 			return audio.PCM{Rate: p.Rate, Channels: 1, Samples: append(append([]float32(nil), p.Samples[half:]...), p.Samples[:half]...)}

@@ -1,0 +1,62 @@
+// Package ops tests the built binary as its operator meets it: first start,
+// restarts and crashes, control from the shell, floods, and that no client's
+// address reaches another. It uses public interfaces only.
+package ops
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience bounds every wait for one event.
+const patience = 20 * time.Second
+
+// bins is where the binaries are built.
+var bins string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	var err error
+	if bins, err = os.MkdirTemp("", "hubbub-ops"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(bins)
+		os.Exit(code)
+	}))
+}
+
+// checked is the binary with the race detector; shipped is the one that people
+// run, whose memory is what counts.
+var (
+	checked = sync.OnceValues(func() (string, error) { return build("checked", "1", "-race") })
+	shipped = sync.OnceValues(func() (string, error) { return build("shipped", "0") })
+)
+
+func build(name, cgo string, flags ...string) (string, error) {
+	path := filepath.Join(bins, name)
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "hubbub.dev/hubbub/cmd/hubbub")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the binary: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+func binary(t *testing.T, which func() (string, error)) string {
+	t.Helper()
+	path, err := which()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
