@@ -96,13 +96,15 @@ type Event struct {
 	Keys      *SetSRTPKeys   `cbor:"4,keyasint,omitempty"`
 }
 
-// PeerConnected says that the first packet of a peer decrypted.
+// PeerConnected says that the first packet of a peer decrypted: media, RTCP, or the
+// end of its DTLS handshake. A native client that only listens may never cause it.
 type PeerConnected struct {
 	Peer PeerID `cbor:"1,keyasint"`
 }
 
 // PeerSpeaking says that a peer began or ended to speak. The first On of a peer
-// comes within 100 ms of its first voice packet, Off about 300 ms after its last.
+// comes within 100 ms of its first voice packet, Off about 300 ms after its last,
+// or at once when it is muted, leaves its stream by BYE, or sends silence frames.
 type PeerSpeaking struct {
 	Peer PeerID `cbor:"1,keyasint"`
 	On   bool   `cbor:"2,keyasint"`
@@ -117,7 +119,8 @@ const (
 	LostConsent LostReason = 1 + iota
 	// LostHandshake is a failed DTLS handshake or a wrong fingerprint.
 	LostHandshake
-	// LostClosed is a DTLS close_notify or an RTCP BYE of the transport.
+	// LostClosed is a DTLS close_notify before the first media. Later ones are not
+	// seen, since the worker keeps no DTLS state: consent ends then.
 	LostClosed
 )
 

@@ -45,12 +45,13 @@ const (
 	Mute              // the peer may not speak
 	Quiet             // silence goes on
 	Late              // too late, or seen before
+	Excess            // too large, or more packets than any encoder makes
 	VerdictCount
 )
 
 // String returns the verdict as a metric label.
 func (v Verdict) String() string {
-	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "late"}
+	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "late", "excess"}
 	if v < VerdictCount {
 		return names[v]
 	}
@@ -67,6 +68,9 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet, d *Delivery) Verd
 	}
 	if producer.active == absent {
 		r.activate(now, from, producer)
+	}
+	if !producer.admit(len(p.Payload), now) {
+		return Excess
 	}
 	gap := now.Sub(producer.lastPacket)
 	extended, newest := producer.receive(&p.Header, now)

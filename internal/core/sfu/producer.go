@@ -12,6 +12,15 @@ const (
 	clockRate = 48_000
 	// frame is the usual 20 ms of Opus, in timestamp units.
 	frame = 960
+	// leastFrame is the shortest frame of Opus: nobody needs to send more often. Up to
+	// maxBurst of packets may come at once, after a pause of the client's network.
+	leastFrame = 2500 * time.Microsecond
+	maxBurst   = 500 * time.Millisecond
+	// maxPayload is above the 1,275 bytes of the largest Opus frame (RFC 6716 section
+	// 3.4) with end-to-end encryption, and leaves room for headers and tags.
+	maxPayload = 1400
+	// maxElapsed keeps timestamps from leaping by what looks like a step back.
+	maxElapsed = 6 * time.Hour
 	// maxLeap is how far a timestamp may run ahead of the time that passed.
 	maxLeap = 10 * clockRate
 
@@ -49,6 +58,7 @@ type producer struct {
 	paired   bool  // the packet before was not silent and close
 	speaking bool
 
+	paidUntil  clock.Time // when the packets so far would end at leastFrame each
 	lastPacket clock.Time
 	lastVoice  clock.Time
 	nextReport clock.Time
@@ -63,6 +73,16 @@ type span struct {
 	first, last uint64
 	sequence    uint64 // what to subtract from the client's
 	timestamp   uint32 // what to add to the client's
+}
+
+// admit reports whether a packet comes no faster than any encoder makes them: what
+// one member sends costs as often as there are listeners.
+func (p *producer) admit(payload int, now clock.Time) bool {
+	if payload > maxPayload || p.paidUntil.Sub(now) > maxBurst {
+		return false
+	}
+	p.paidUntil = max(p.paidUntil, now).Add(leastFrame)
+	return true
 }
 
 // receive counts a packet and returns its extended sequence number, and whether it
@@ -110,7 +130,7 @@ func (p *producer) place(extended uint64, newest bool, h *rtp.Header, now clock.
 // advance makes the current span reach to the newest packet, or opens another span
 // when packets were dropped or the client's clock leapt.
 func (p *producer) advance(extended uint64, timestamp uint32, now clock.Time) {
-	elapsed := uint32(now.Sub(p.sentAt) / time.Millisecond * (clockRate / 1000))
+	elapsed := uint32(min(now.Sub(p.sentAt), maxElapsed) / time.Millisecond * (clockRate / 1000))
 	next := timestamp + p.current.timestamp
 	leap := int32(next - p.timestamp)
 	leapt := p.highest != 0 && (leap <= 0 || int64(leap) > int64(elapsed)+maxLeap)

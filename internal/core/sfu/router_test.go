@@ -348,6 +348,25 @@ func TestTimestampsPassThrough(t *testing.T) {
 	}
 }
 
+func TestExcessIsDropped(t *testing.T) {
+	r := newRoom(t, 2)
+	r.expect(r.send(0, make([]byte, maxPayload+1), loud), Excess)
+	forwarded := 0
+	for seq := 1; seq <= 1000; seq++ {
+		if r.send(seq, voice, loud) == Forwarded {
+			forwarded++
+		}
+	}
+	if most := int(maxBurst/leastFrame) + 1; forwarded != most {
+		t.Errorf("%d forwarded of a burst of 1000, want %d", forwarded, most)
+	}
+	r.advance(time.Second)
+	for seq := 1001; seq <= 1100; seq++ {
+		r.expect(r.send(seq, voice, loud), Forwarded)
+		r.now = r.now.Add(leastFrame)
+	}
+}
+
 func TestSourcesAreNumberedPerChannel(t *testing.T) {
 	r := newRoom(t, 3)
 	r.send(1, voice, loud)
@@ -385,6 +404,7 @@ func BenchmarkForward(b *testing.B) {
 			r := newRoom(b, listeners+1)
 			b.ReportAllocs()
 			for seq := 0; b.Loop(); seq++ {
+				r.now = r.now.Add(tick)
 				r.send(seq, voice, loud)
 			}
 		})

@@ -98,6 +98,7 @@ func TestNumbersKeepLossAndHideDrops(t *testing.T) {
 				for range rapid.IntRange(1, 12).Draw(rt, "silent") {
 					offer(seq, silence)
 					seq++
+					r.now = r.now.Add(tick)
 				}
 			default:
 				offer(seq, voice)

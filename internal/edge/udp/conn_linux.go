@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -29,8 +30,9 @@ const (
 // thread, and handing the packet from a poller to it would cost a futex wake.
 type Conn struct {
 	fd    int
-	event int // an eventfd that Wake writes to
 	woken atomic.Bool
+	mu    sync.Mutex // guards event
+	event int        // an eventfd that Wake writes to
 	inet6 bool
 	local netip.AddrPort
 
@@ -128,9 +130,15 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 // LocalAddr returns the address and port that the socket is bound to.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 
-// Wake makes the read that waits now, or the next one, return at once.
+// Wake makes the read that waits now, or the next that would, return at once. After
+// Close it does nothing.
 func (c *Conn) Wake() {
-	if c.woken.CompareAndSwap(false, true) {
+	if !c.woken.CompareAndSwap(false, true) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.event >= 0 {
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		_, _ = unix.Write(c.event, one[:])
@@ -289,8 +297,10 @@ func (c *Conn) Dropped() uint64 {
 	return uint64(info[droppedIndex])
 }
 
-// Close releases the socket. No other call may be under way, nor come later.
+// Close releases the socket. Of the other calls only Wake may be under way.
 func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var err error
 	for _, fd := range []*int{&c.fd, &c.event} {
 		if *fd >= 0 {

@@ -233,6 +233,7 @@ func TestReadAfterClose(t *testing.T) {
 	if sent := c.WriteBatch(outgoing(c.LocalAddr(), "late")); sent != 0 {
 		t.Errorf("%d sent", sent)
 	}
+	c.Wake()
 }
 
 func TestBatchesAllocateNothing(t *testing.T) {

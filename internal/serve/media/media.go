@@ -41,6 +41,7 @@ type Sink func(worker int, ev sfu.Event)
 type Media struct {
 	workers     []*worker
 	fingerprint string
+	metrics     prometheus.Registerer // nil: none
 }
 
 // New opens the workers' sockets and makes the certificate of their DTLS servers.
@@ -74,6 +75,7 @@ func New(cfg Config) (*Media, error) {
 			m.Close()
 			return nil, fmt.Errorf("media: metrics: %w", err)
 		}
+		m.metrics = cfg.Metrics
 	}
 	return m, nil
 }
@@ -113,6 +115,9 @@ func (m *Media) Stats(worker int) WorkerStats { return *m.workers[worker].publis
 
 // Close ends the workers, waits for them, and closes their sockets.
 func (m *Media) Close() error {
+	if m.metrics != nil {
+		m.metrics.Unregister(collector{m})
+	}
 	var err error
 	for _, w := range m.workers {
 		w.stop()

@@ -3,6 +3,7 @@ package media
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"hubbub.dev/hubbub/internal/core/sfu"
@@ -185,6 +186,50 @@ func TestLegacyModeIsOffByDefault(t *testing.T) {
 		}
 		if got, want := len(old.read()), 12+16+len("hello"); got != want {
 			t.Errorf("legacy packet of %d bytes, want %d", got, want)
+		}
+	}
+}
+
+func TestPostAfterClose(t *testing.T) {
+	r := newRig(t, Config{})
+	r.native(1, 7, proto.ModeAES256GCM)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.Post(0, sfu.Command{Remove: &sfu.RemovePeer{Peer: 1}})
+	if s := r.Stats(0); s.Port != r.Port(0) {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestFullMailboxRefuses(t *testing.T) {
+	m, err := New(Config{Bind: loopback, Workers: 1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for range commandQueue {
+		if !m.Post(0, sfu.Command{}) {
+			t.Fatal("refused too early")
+		}
+	}
+	if m.Post(0, sfu.Command{}) {
+		t.Error("accepted by a full mailbox")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	busy := newRig(t, Config{})
+	for name, cfg := range map[string]Config{
+		"too many workers": {BasePort: 65535, Workers: 2},
+		"fewer than none":  {Workers: -1},
+		"negative port":    {BasePort: -1, Workers: 1},
+		"port in use":      {Bind: loopback, BasePort: int(busy.Port(0)), Workers: 1},
+	} {
+		cfg.Log = slog.New(slog.DiscardHandler)
+		if m, err := New(cfg); err == nil {
+			m.Close()
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }
