@@ -1,7 +1,7 @@
 import rnnoiseWorkletUrl from "@sapphi-red/web-noise-suppressor/rnnoiseWorklet.js?url";
 import rnnoiseUrl from "@sapphi-red/web-noise-suppressor/rnnoise.wasm?url";
 import rnnoiseSimdUrl from "@sapphi-red/web-noise-suppressor/rnnoise_simd.wasm?url";
-import type { GateConfig } from "./gate";
+import { silence, type GateConfig } from "./gate";
 import gateWorkletUrl from "./gate.worklet?worker&url";
 
 export type NoiseSuppression = "off" | "standard" | "strong";
@@ -43,6 +43,9 @@ export function captureProblem(error: unknown): CaptureProblem {
   }
 }
 
+/** A context that does not run after this long (ms) is not waited for. */
+const bypassAfter = 1500;
+
 /** Opus runs at this rate, and the noise suppressor knows no other. */
 const rate = 48000;
 
@@ -54,8 +57,8 @@ export class Capture {
   readonly #report: (report: GateReport) => void;
   /** The device went away by itself (unplugged). */
   readonly #lost: () => void;
-  /** The browser holds the audio back (true) until a gesture, or lets it run (false). */
-  readonly #held: (held: boolean) => void;
+  /** The track to send is another one from now on. */
+  readonly #switched: () => void;
   #context: AudioContext | undefined;
   #gate: AudioWorkletNode | undefined;
   #destination: MediaStreamAudioDestinationNode | undefined;
@@ -63,12 +66,15 @@ export class Capture {
   #suppressor: AudioWorkletNode | undefined;
   #raw: MediaStream | undefined;
   #config: GateConfig = { mode: "closed", threshold: "auto", gain: 1 };
+  /** Web Audio does not run: the device's own track is sent, ungated but for mute and push-to-talk. */
+  #bypass = false;
+  #bypassTimer: ReturnType<typeof setTimeout> | undefined;
   #generation = 0;
 
-  constructor(report: (report: GateReport) => void, lost: () => void, held: (held: boolean) => void) {
+  constructor(report: (report: GateReport) => void, lost: () => void, switched: () => void) {
     this.#report = report;
     this.#lost = lost;
-    this.#held = held;
+    this.#switched = switched;
   }
 
   get running(): boolean {
@@ -77,7 +83,7 @@ export class Capture {
 
   /** The gated microphone, once started. */
   get track(): MediaStreamTrack | undefined {
-    return this.#raw && this.#destination?.stream.getAudioTracks()[0];
+    return (this.#bypass ? this.#raw : this.#raw && this.#destination?.stream)?.getAudioTracks()[0];
   }
 
   /** Opens the device, or changes to other settings. Rejects with getUserMedia's error. */
@@ -109,6 +115,7 @@ export class Capture {
   configure(config: GateConfig): void {
     this.#config = config;
     this.#gate?.port.postMessage(config);
+    this.#reportBypass();
   }
 
   /** Resumes after the browser held audio back for want of a gesture. */
@@ -131,7 +138,7 @@ export class Capture {
   async #prepare(): Promise<AudioContext> {
     if (this.#context && this.#gate) return this.#context;
     const context = new AudioContext({ sampleRate: rate, latencyHint: "interactive" });
-    context.onstatechange = () => this.#held(context.state === "suspended");
+    context.onstatechange = () => this.#watch(context);
     await context.audioWorklet.addModule(gateWorkletUrl);
     const gate = new AudioWorkletNode(context, "hubbub-gate", {
       numberOfInputs: 1,
@@ -154,20 +161,51 @@ export class Capture {
   #connect(context: AudioContext, raw: MediaStream, suppressor: AudioWorkletNode | undefined): void {
     const gate = this.#gate;
     if (!gate) return stopTracks(raw);
-    // Without a gesture resume() stays pending: then the state never changes, and the hold must be told here.
-    this.#held(context.state === "suspended");
     void context.resume();
     this.#raw = raw;
     this.#suppressor = suppressor;
-    this.#source = context.createMediaStreamSource(raw);
-    if (suppressor) this.#source.connect(suppressor).connect(gate);
-    else this.#source.connect(gate);
+    try {
+      this.#source = context.createMediaStreamSource(raw);
+      if (suppressor) this.#source.connect(suppressor).connect(gate);
+      else this.#source.connect(gate);
+      this.#watch(context);
+    } catch {
+      // Firefox joins no device to a context of another sample rate.
+      this.#setBypass(true);
+    }
     raw.getAudioTracks()[0]?.addEventListener("ended", () => {
       if (this.#raw === raw) this.#lost();
     });
   }
 
+  /**
+   * A context stays suspended for want of a gesture, and in Firefox also for want of any output device. The
+   * microphone must not be lost to that.
+   */
+  #watch(context: AudioContext): void {
+    clearTimeout(this.#bypassTimer);
+    if (context.state === "running") this.#setBypass(false);
+    else this.#bypassTimer = setTimeout(() => this.#setBypass(context.state === "suspended"), bypassAfter);
+  }
+
+  #setBypass(bypass: boolean): void {
+    if (this.#bypass === bypass || !this.#raw) return;
+    this.#bypass = bypass;
+    setEnabled(this.#raw, true);
+    this.#switched();
+    this.#reportBypass();
+  }
+
+  #reportBypass(): void {
+    if (!this.#bypass) return;
+    const open = this.#config.mode !== "closed";
+    if (this.#raw) setEnabled(this.#raw, open);
+    this.#report({ open, level: silence, threshold: silence });
+  }
+
   #releaseDevice(): void {
+    clearTimeout(this.#bypassTimer);
+    this.#bypass = false;
     this.#source?.disconnect();
     this.#suppressor?.disconnect();
     this.#suppressor?.port.postMessage("destroy");
@@ -176,6 +214,10 @@ export class Capture {
     this.#suppressor = undefined;
     this.#raw = undefined;
   }
+}
+
+function setEnabled(stream: MediaStream, enabled: boolean): void {
+  for (const track of stream.getAudioTracks()) track.enabled = enabled;
 }
 
 function stopTracks(stream: MediaStream): void {

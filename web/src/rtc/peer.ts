@@ -1,6 +1,9 @@
 import { buildAnswer, parseOffer, parseServerTransport, type Offer, type RemoteStream, type ServerTransport } from "../protocol/sdp";
 import { Slots } from "./slots";
 
+/** Firefox goes on with comfort packets for an inactive encoding; only taking the track away silences it. */
+const keepsSendingWhenInactive = typeof navigator !== "undefined" && navigator.userAgent.includes("Firefox/");
+
 export type TransportState = "new" | "connecting" | "connected" | "disconnected" | "failed" | "closed";
 
 export interface PeerEvents {
@@ -20,11 +23,13 @@ export class Peer {
 
   readonly #events: PeerEvents;
   readonly #slots = new Slots();
-  readonly #sender: RTCRtpTransceiver;
+  readonly #local: RTCRtpTransceiver;
   readonly #receivers: RTCRtpTransceiver[] = [];
   #offer: Promise<Offer>;
   #bitrate = 64000;
+  #track: MediaStreamTrack | null = null;
   #sending = false;
+  #sender: Promise<void> = Promise.resolve();
   #renegotiating: Promise<void> | undefined;
   #stale = false;
   #closed = false;
@@ -35,7 +40,7 @@ export class Peer {
     this.connection.onconnectionstatechange = () => {
       if (!this.#closed) events.state(this.connection.connectionState);
     };
-    this.#sender = this.connection.addTransceiver("audio", { direction: "sendrecv" });
+    this.#local = this.connection.addTransceiver("audio", { direction: "sendrecv" });
     this.#growTo(this.#slots.size);
     this.#offer = this.#createOffer();
     // A failure is reported to whoever awaits the offer; this keeps it from also being an unhandled rejection.
@@ -52,7 +57,7 @@ export class Peer {
     this.server = parseServerTransport(serverSdp);
     this.#bitrate = bitrate;
     await this.#answer(await this.#offer);
-    await this.setSending(this.#sending);
+    await this.#applySender();
     if (this.#stale) this.#change();
   }
 
@@ -65,24 +70,35 @@ export class Peer {
     if (this.#slots.leave(userId)) this.#change();
   }
 
+  /** The microphone's track; null listens only. */
   async setTrack(track: MediaStreamTrack | null): Promise<void> {
-    if (!this.#closed) await this.#sender.sender.replaceTrack(track);
+    this.#track = track;
+    await this.#applySender();
   }
 
-  /** Starts or stops the encoder: while stopped, no packet leaves at all. */
+  /** Starts or stops the sender: while stopped, no packet leaves at all. */
   async setSending(sending: boolean): Promise<void> {
     this.#sending = sending;
-    const { sender } = this.#sender;
-    const parameters = sender.getParameters();
-    const [encoding] = parameters.encodings ?? [];
-    // Before the first answer there is no encoding to switch; accept() does it then.
-    if (this.#closed || !encoding || !this.server) return;
-    encoding.active = sending;
-    try {
+    await this.#applySender();
+  }
+
+  /** One change at a time, each to what is wanted by the time it runs: the browser refuses two at once. */
+  #applySender(): Promise<void> {
+    this.#sender = this.#sender.then(async () => {
+      if (this.#closed) return;
+      const { sender } = this.#local;
+      const track = keepsSendingWhenInactive && !this.#sending ? null : this.#track;
+      if (sender.track !== track) await sender.replaceTrack(track);
+      const parameters = sender.getParameters();
+      const [encoding] = parameters.encodings ?? [];
+      // Before the first answer there is no encoding to switch; accept() does it then.
+      if (!encoding || !this.server || encoding.active === this.#sending) return;
+      encoding.active = this.#sending;
       await sender.setParameters(parameters);
-    } catch {
-      // Two changes crossed: the later one won. The gate passes only silence by then in either case.
-    }
+    });
+    // A closed connection refuses everything; nothing is left to switch then.
+    this.#sender = this.#sender.catch(() => undefined);
+    return this.#sender;
   }
 
   close(): void {

@@ -63,10 +63,7 @@ export class Call {
   readonly mic = new Microphone((track) => void this.#peer?.setTrack(track ?? null));
   readonly playback = new Playback((blocked) => this.#autoplay(blocked));
   /** What the user should know first. */
-  readonly trouble = computed(() => {
-    if (this.problem.value || !this.state.value) return this.problem.value;
-    return this.mic.problem.value ?? (this.mic.held.value ? autoplayBlocked : undefined);
-  });
+  readonly trouble = computed(() => this.problem.value ?? (this.state.value ? this.mic.problem.value : undefined));
 
   readonly #world: () => World;
   readonly #gateway: () => Gateway | undefined;
@@ -336,8 +333,7 @@ export class Call {
     try {
       await peer.accept(sdp, channel?.bitrate ?? 64000);
       session.speak(this.mic.muted.value ? 0 : 1, this.#ssrc);
-      await peer.setTrack(this.mic.track ?? null);
-      await peer.setSending(this.mic.open.value);
+      await Promise.all([peer.setTrack(this.mic.track ?? null), peer.setSending(this.mic.open.value)]);
     } catch (error) {
       if (peer === this.#peer) this.#broken(error as Error);
     }

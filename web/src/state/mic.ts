@@ -19,8 +19,6 @@ export class Microphone {
   readonly problem = signal<Problem | undefined>(undefined);
   readonly running = signal(false);
   readonly pushHeld = signal(false);
-  /** The browser lets no audio run before a gesture. */
-  readonly held = signal(false);
   /** Muted by the user or by a moderator, or deafened. */
   readonly muted = signal(false);
   /** The channel lacks USE_VAD. */
@@ -30,12 +28,11 @@ export class Microphone {
   readonly #capture = new Capture(
     (report) => this.#reported(report),
     () => void this.restart(),
-    (held) => this.#audioHeld(held),
+    () => this.#onTrack(this.#capture.track),
   );
   readonly #reasons = new Set<Reason>();
   readonly #onTrack: (track: MediaStreamTrack | undefined) => void;
   #releaseTimer: ReturnType<typeof setTimeout> | undefined;
-  #heldTimer: ReturnType<typeof setTimeout> | undefined;
   #settings = "";
 
   constructor(onTrack: (track: MediaStreamTrack | undefined) => void) {
@@ -70,7 +67,6 @@ export class Microphone {
     this.open.value = false;
     this.level.value = silence;
     this.problem.value = undefined;
-    this.#audioHeld(false);
   }
 
   /** Opens the device again: after a refusal, an unplugged device, or other settings. */
@@ -121,13 +117,6 @@ export class Microphone {
       case "open":
         return "open";
     }
-  }
-
-  #audioHeld(held: boolean): void {
-    clearTimeout(this.#heldTimer);
-    // Every audio context begins suspended for a moment; only one that stays so is worth a word.
-    if (held) this.#heldTimer = setTimeout(() => (this.held.value = true), 800);
-    else this.held.value = false;
   }
 
   #reported({ open, level, threshold }: GateReport): void {
