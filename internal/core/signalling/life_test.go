@@ -107,6 +107,37 @@ func TestResumeRefused(t *testing.T) {
 	}
 }
 
+func TestComebacksAreLimited(t *testing.T) {
+	r := newRoom(t)
+	r.join(9, 1)
+	var last ConnID
+	for i := range maxComebacks {
+		if i%2 == 0 {
+			last = r.resume(9, claims(1, 1), int(r.session(1).channel.history.last))
+		} else {
+			last = r.identify(9, claims(1, 1))
+		}
+		if r.closed[last] != 0 {
+			t.Fatalf("comeback %d: closed with %d", i, r.closed[last])
+		}
+	}
+	for name, conn := range map[string]ConnID{
+		"resume": r.resume(9, claims(1, 1), -1), "identify": r.identify(9, claims(1, 1)),
+	} {
+		if r.closed[conn] != proto.VoiceCloseRateLimited {
+			t.Errorf("%s too many: closed with %d", name, r.closed[conn])
+		}
+	}
+	if r.closed[last] != 0 {
+		t.Errorf("the session that is there was closed with %d", r.closed[last])
+	}
+	r.frame(last, proto.VoiceOpSelectProtocol, selectUDP)
+	r.beat(time.Minute, last)
+	if again := r.identify(9, claims(1, 1)); r.closed[again] != 0 {
+		t.Errorf("a minute later: closed with %d", r.closed[again])
+	}
+}
+
 func TestCutSessionEndsAfterTheWindow(t *testing.T) {
 	r := newRoom(t)
 	a, b := r.join(9, 1), r.join(9, 2)

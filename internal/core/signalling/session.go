@@ -5,6 +5,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/guild"
+	limit "hubbub.dev/hubbub/internal/core/session"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/proto"
 )
@@ -35,6 +36,8 @@ type session struct {
 	onAir     bool                // by the worker
 	hushed    bool                // the client said that it ended before the worker noticed
 	announced proto.SpeakingFlags
+
+	comebacks limit.Limiter // Resumes, and Identifies of the same join
 
 	flags, platform *int // Client Flags and Client Platform, when announced
 

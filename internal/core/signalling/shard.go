@@ -8,6 +8,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/browser"
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/guild"
+	limit "hubbub.dev/hubbub/internal/core/session"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/core/token"
 	"hubbub.dev/hubbub/proto"
@@ -24,6 +25,9 @@ const (
 	reselectTimeout = 15 * time.Second
 	// heartbeatsMissed intervals without a heartbeat are a lost client.
 	heartbeatsMissed = 2
+	// maxComebacks a minute are taken for one session: each costs a replay, or an
+	// exit and an entrance that all others are told of.
+	maxComebacks = 20
 	// maxNotices bounds what is remembered of joins that have no session here.
 	maxNotices = 1 << 16
 )
@@ -178,15 +182,18 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 		a.Claims.Join < said.join,
 		a.Claims.Join == said.join && said.ended:
 		return proto.VoiceCloseSessionInvalid
+	case old != nil && old.join == a.Claims.Join && !old.comebacks.Allow(now):
+		return proto.VoiceCloseRateLimited
 	}
 	x := &session{
 		member: m, join: a.Claims.Join, token: a.Token,
 		version: a.Version, conn: conn, addresses: a.Addresses, identified: now,
 		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
+		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
 	}
 	switch {
 	case old != nil && old.join == x.join:
-		x.VoiceFlags = old.VoiceFlags
+		x.VoiceFlags, x.comebacks = old.VoiceFlags, old.comebacks
 	case said.join == x.join && said.flags != nil:
 		x.VoiceFlags = *said.flags
 	default:
@@ -251,6 +258,9 @@ func (s *Shard) resume(now clock.Time, conn ConnID, a Admission) proto.CloseCode
 	numbered := a.Version >= versionSequence
 	if h := &x.channel.history; numbered && (acknowledged < h.dropped || acknowledged > h.last) {
 		return proto.VoiceCloseSessionInvalid
+	}
+	if !x.comebacks.Allow(now) {
+		return proto.VoiceCloseRateLimited
 	}
 	s.closeConn(now, x, proto.VoiceCloseDisconnected)
 	x.conn, x.version, x.addresses = conn, a.Version, a.Addresses
