@@ -32,23 +32,64 @@ func hostAddress() netip.Addr {
 // outside or through a proxy. Browsers on this host get an address beside the
 // loopback, since Firefox passes over a loopback candidate.
 func (s *Service) addresses(c *ws.Conn, proxied bool) []netip.Addr {
-	return reachable(c.LocalAddr().Addr().Unmap(), c.RemoteAddr().Addr().Unmap(), s.cfg.PublicIP, s.host, proxied)
+	v := vantage{
+		local: c.LocalAddr().Addr().Unmap(), remote: c.RemoteAddr().Addr().Unmap(),
+		named: named(c.Host()), public: s.cfg.PublicIP, host: s.host, proxied: proxied,
+	}
+	list, doubtful := v.reachable()
+	if doubtful {
+		s.warnNAT.Do(func() {
+			s.cfg.Log.Warn("a client from outside was told a private media address and will hear nothing: set --public-ip, and forward the UDP ports")
+		})
+	}
+	return list
 }
 
-func reachable(local, remote, public, host netip.Addr, proxied bool) []netip.Addr {
-	near := remote.IsLoopback() || remote.IsPrivate() || remote.IsLinkLocalUnicast()
-	if public.IsValid() && (!near || proxied) {
-		return []netip.Addr{public}
+// named returns the address in a Host header that names one, or the zero Addr.
+func named(host string) netip.Addr {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
 	}
-	// Media has IPv4 sockets, whatever the WebSocket came in on.
-	if !local.Is4() || local.IsUnspecified() {
-		if host.IsValid() && !local.IsLoopback() {
-			return []netip.Addr{host}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// vantage is what is known of how a client reaches this host.
+type vantage struct {
+	local, remote netip.Addr // ends of its WebSocket, as seen here
+	named         netip.Addr // what it dialled, when that is an address
+	public, host  netip.Addr
+	proxied       bool
+}
+
+func near(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()
+}
+
+// reachable returns the addresses to offer, the likeliest first, and whether none
+// of them can be right.
+func (v vantage) reachable() (list []netip.Addr, doubtful bool) {
+	outside := v.proxied || v.remote.IsValid() && !near(v.remote)
+	switch {
+	case outside && v.public.IsValid():
+		return []netip.Addr{v.public}, false
+	case outside && near(v.local) && v.named.IsGlobalUnicast() && !near(v.named):
+		// Behind NAT: the client got here by an address that leads here.
+		return []netip.Addr{v.named}, false
+	}
+	doubtful = outside && near(v.local)
+	if !v.local.IsValid() || v.local.IsUnspecified() || v.local.IsLoopback() {
+		// Native clients dial the first address, and few of them know IPv6.
+		if v.host.IsValid() {
+			return []netip.Addr{loopback, v.host}, doubtful
 		}
-		local = loopback
+		return []netip.Addr{loopback}, doubtful
 	}
-	if local.IsLoopback() && host.IsValid() {
-		return []netip.Addr{local, host}
+	if v.local.Is6() && v.host.IsValid() {
+		return []netip.Addr{v.host, v.local}, doubtful
 	}
-	return []netip.Addr{local}
+	return []netip.Addr{v.local}, doubtful
 }

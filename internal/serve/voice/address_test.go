@@ -11,25 +11,42 @@ import (
 
 func TestReachable(t *testing.T) {
 	addr := netip.MustParseAddr
-	var none netip.Addr
-	host, public := addr("192.168.1.5"), addr("203.0.113.9")
+	host, public, far := addr("192.168.1.5"), addr("203.0.113.9"), addr("198.51.100.7")
+	v6, here := addr("fd00::5"), addr("127.0.0.1")
+	list := func(a ...netip.Addr) []netip.Addr { return a }
 	for name, c := range map[string]struct {
-		local, remote, public, host netip.Addr
-		proxied                     bool
-		want                        []netip.Addr
+		vantage
+		want     []netip.Addr
+		doubtful bool
 	}{
-		"loopback":             {addr("127.0.0.1"), addr("127.0.0.1"), none, host, false, []netip.Addr{loopback, host}},
-		"loopback only":        {addr("127.0.0.1"), addr("127.0.0.1"), public, none, false, []netip.Addr{loopback}},
-		"IPv6 loopback":        {addr("::1"), addr("::1"), none, host, false, []netip.Addr{loopback, host}},
-		"LAN":                  {host, addr("192.168.1.77"), public, host, false, []netip.Addr{host}},
-		"IPv6 LAN":             {addr("fd00::5"), addr("fd00::77"), public, host, false, []netip.Addr{host}},
-		"outside, behind NAT":  {host, addr("198.51.100.7"), public, host, false, []netip.Addr{public}},
-		"outside, own address": {public, addr("198.51.100.7"), none, public, false, []netip.Addr{public}},
-		"through a proxy here": {addr("127.0.0.1"), addr("127.0.0.1"), public, host, true, []netip.Addr{public}},
-		"nothing known":        {none, none, none, none, false, []netip.Addr{loopback}},
+		"loopback":               {vantage{local: here, remote: here, host: host}, list(loopback, host), false},
+		"loopback only":          {vantage{local: here, remote: here, public: public}, list(loopback), false},
+		"IPv6 loopback":          {vantage{local: addr("::1"), remote: addr("::1"), host: host}, list(loopback, host), false},
+		"LAN":                    {vantage{local: host, remote: addr("192.168.1.77"), public: public, host: host}, list(host), false},
+		"IPv6 LAN":               {vantage{local: v6, remote: addr("fd00::77"), public: public, host: host}, list(host, v6), false},
+		"IPv6 LAN without IPv4":  {vantage{local: v6, remote: addr("fd00::77")}, list(v6), false},
+		"outside, behind NAT":    {vantage{local: host, remote: far, public: public, host: host}, list(public), false},
+		"outside, by an address": {vantage{local: host, remote: far, named: public, host: host}, list(public), false},
+		"outside, by a name":     {vantage{local: host, remote: far, host: host}, list(host), true},
+		"outside, own address":   {vantage{local: public, remote: far, host: public}, list(public), false},
+		"through a proxy here":   {vantage{local: here, remote: here, public: public, host: host, proxied: true}, list(public), false},
+		"proxy, nothing public":  {vantage{local: here, remote: here, host: host, proxied: true}, list(loopback, host), true},
+		"nothing known":          {vantage{}, list(loopback), false},
 	} {
-		if got := reachable(c.local, c.remote, c.public, c.host, c.proxied); fmt.Sprint(got) != fmt.Sprint(c.want) {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
+		got, doubtful := c.reachable()
+		if fmt.Sprint(got) != fmt.Sprint(c.want) || doubtful != c.doubtful {
+			t.Errorf("%s: %v, %v; want %v, %v", name, got, doubtful, c.want, c.doubtful)
+		}
+	}
+}
+
+func TestNamed(t *testing.T) {
+	for host, want := range map[string]string{
+		"203.0.113.9:8080": "203.0.113.9", "203.0.113.9": "203.0.113.9", "[2001:db8::1]:443": "2001:db8::1",
+		"voice.example.org": "invalid IP", "": "invalid IP", "localhost:1": "invalid IP",
+	} {
+		if got := named(host).String(); got != want {
+			t.Errorf("%q names %s, want %s", host, got, want)
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -106,6 +107,7 @@ type Service struct {
 	lastConn    atomic.Uint64
 	open        atomic.Int64  // connections
 	closed      chan struct{} // holds one token: a connection has ended
+	warnNAT     sync.Once
 }
 
 // New returns a service for the workers of m.
