@@ -165,7 +165,7 @@ func (s *Server) Client(t testing.TB, token, base string) *client.Client {
 // Connect opens a gateway session until the test ends.
 func (s *Server) Connect(t testing.TB, c *client.Client) *client.Gateway {
 	t.Helper()
-	g := c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice | proto.IntentGuildMessages})
+	g := c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice | proto.IntentGuildMessages | proto.IntentMessageContent})
 	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 	defer cancel()
 	if err := g.Connect(ctx); err != nil {

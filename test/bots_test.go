@@ -1,0 +1,161 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hubbub.dev/hubbub/client/audio"
+	"hubbub.dev/hubbub/internal/serve/node"
+	"hubbub.dev/hubbub/proto"
+	"hubbub.dev/hubbub/test/bots/report"
+	"hubbub.dev/hubbub/test/browser"
+	"hubbub.dev/hubbub/test/harness"
+)
+
+// botProcess is a bot with somebody else's library.
+type botProcess struct {
+	lines chan report.Line
+}
+
+// startBot runs a command until the test ends, with a task and the server's CA in
+// its environment.
+func startBot(t *testing.T, s *harness.Server, task report.Task, command ...string) *botProcess {
+	t.Helper()
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), task.Environment()...)
+	cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+s.CAFile(), "NODE_EXTRA_CA_CERTS="+s.CAFile())
+	cmd.Stderr = t.Output()
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%v (run `make deps`?)", err)
+	}
+	b := &botProcess{lines: make(chan report.Line, 4096)}
+	var reader sync.WaitGroup
+	reader.Go(func() { b.read(out) })
+	t.Cleanup(func() {
+		_ = in.Close()
+		ended := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		defer ended.Stop()
+		reader.Wait()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", command[0], err)
+		}
+	})
+	return b
+}
+
+func (b *botProcess) read(out io.Reader) {
+	defer close(b.lines)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		var l report.Line
+		if json.Unmarshal(lines.Bytes(), &l) != nil {
+			l = report.Line{Event: "error", Message: lines.Text()}
+		}
+		select {
+		case b.lines <- l:
+		default: // nobody listens to opus yet
+		}
+	}
+}
+
+// next returns the bot's next line of one kind.
+func (b *botProcess) next(t *testing.T, event string) report.Line {
+	t.Helper()
+	limit := time.After(harness.Timeout)
+	for {
+		select {
+		case l, ok := <-b.lines:
+			switch {
+			case !ok:
+				t.Fatalf("the bot ended while %q was awaited", event)
+			case l.Event == event:
+				return l
+			case l.Event == "error":
+				t.Fatalf("the bot failed: %s", l.Message)
+			}
+		case <-limit:
+			t.Fatalf("the bot did not say %q", event)
+		}
+	}
+}
+
+// hear returns the next seconds that the bot hears of a user.
+func (b *botProcess) hear(t *testing.T, user proto.Snowflake, seconds float64) audio.PCM {
+	t.Helper()
+	ear := harness.NewEar(t)
+	for n := uint16(0); ear.Seconds() < seconds; {
+		if l := b.next(t, "opus"); l.User == user.String() {
+			ear.Hear(t, n, l.Data)
+			n++
+		}
+	}
+	return ear.PCM
+}
+
+// build compiles a bot without the race detector, whatever the test runs with.
+func build(t *testing.T, name string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), name)
+	out, err := exec.Command("go", "build", "-o", binary, "./bots/"+name).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return binary
+}
+
+// Each library, unmodified: it logs in, joins, plays what a browser hears, and
+// hears the browser.
+func TestThirdPartyLibraries(t *testing.T) {
+	if _, err := os.Stat("discordjs/node_modules/discord.js"); err != nil {
+		t.Fatalf("the packages of test/discordjs are missing: run `make deps`")
+	}
+	modern := []library{
+		{name: "discord.js", command: func(*testing.T) []string { return []string{"node", "discordjs/bot.mjs"} }},
+		{name: "disgo AES-256-GCM", mode: proto.ModeAES256GCM, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
+		{name: "disgo XChaCha20-Poly1305", mode: proto.ModeXChaCha20, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
+	}
+	t.Run("modern", func(t *testing.T) { tryLibraries(t, harness.Start(t), modern) })
+	legacy := []library{
+		{name: "discordgo", command: func(t *testing.T) []string { return []string{build(t, "discordgo")} }},
+	}
+	t.Run("legacy", func(t *testing.T) {
+		tryLibraries(t, harness.Start(t, func(c *node.Config) { c.LegacyEncryption = true }), legacy)
+	})
+}
+
+type library struct {
+	name, mode string
+	command    func(*testing.T) []string
+}
+
+func tryLibraries(t *testing.T, s *harness.Server, libraries []library) {
+	page := enter(t, s, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), "Ann")
+	var me proto.Snowflake
+	page.Eval(t, "window.hubbub.state().users[0]", &me)
+	for _, l := range libraries {
+		t.Run(l.name, func(t *testing.T) {
+			account := s.Bot(t, l.name)
+			b := startBot(t, s, report.Task{
+				API: s.HTTPSURL() + "/api", Token: strings.TrimPrefix(account.Token, "Bot "),
+				Guild: s.Guild.String(), Channel: s.Lounge.String(), Play: harness.Ogg(t, harness.LJSpeech), Mode: l.mode,
+			}, l.command(t)...)
+			b.next(t, "ready")
+			b.next(t, "playing")
+			harness.Matches(t, "the bot at the page", page.Capture(t, account.ID, 5), harness.LJSpeech, harness.JFK)
+			harness.Matches(t, "the page at the bot", b.hear(t, me, 5), harness.JFK, harness.LJSpeech)
+		})
+	}
+}
