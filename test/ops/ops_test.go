@@ -52,7 +52,7 @@ func build(name, cgo string, flags ...string) (string, error) {
 	return path, nil
 }
 
-func binary(t *testing.T, which func() (string, error)) string {
+func built(t *testing.T, which func() (string, error)) string {
 	t.Helper()
 	path, err := which()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -55,6 +56,7 @@ func (b *transcript) String() string { return string(b.Bytes()) }
 type server struct {
 	t        *testing.T
 	bin, dir string
+	host     string // that the TCP port is bound to, "" for all
 	port     string // TCP
 	udp      int    // first of two UDP ports
 	more     []string
@@ -74,8 +76,8 @@ func newServer(t *testing.T, which func() (string, error), more ...string) *serv
 	t.Helper()
 	tcp, udp := freePorts(t)
 	s := &server{
-		t: t, bin: binary(t, which), dir: filepath.Join(t.TempDir(), "data"),
-		port: fmt.Sprint(tcp), udp: udp, more: more,
+		t: t, bin: built(t, which), dir: filepath.Join(t.TempDir(), "data"),
+		host: "127.0.0.1", port: fmt.Sprint(tcp), udp: udp, more: more,
 	}
 	s.http = &http.Client{Transport: new(http.Transport), Timeout: patience}
 	t.Cleanup(func() {
@@ -132,7 +134,7 @@ func freePorts(t *testing.T) (tcp, udp int) {
 
 func (s *server) args() []string {
 	return append([]string{
-		"--data", s.dir, "--http", "127.0.0.1:" + s.port, "--udp-port", fmt.Sprint(s.udp), "--workers", "2",
+		"--data", s.dir, "--http", s.host + ":" + s.port, "--udp-port", fmt.Sprint(s.udp), "--workers", "2",
 	}, s.more...)
 }
 
@@ -142,6 +144,7 @@ func (s *server) start() {
 	s.t.Helper()
 	s.cmd, s.exited, s.banner = exec.Command(s.bin, s.args()...), make(chan struct{}), transcript{}
 	s.cmd.Stderr = &s.log
+	s.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // or each end takes a second more
 	out, in := io.Pipe()
 	s.cmd.Stdout = in
 	if err := s.cmd.Start(); err != nil {
@@ -305,7 +308,7 @@ func (s *server) channel(name string) proto.Snowflake {
 // client returns an SDK client over TLS.
 func (s *server) client(token string) *client.Client {
 	s.t.Helper()
-	c, err := client.New(client.Config{BaseURL: "https://127.0.0.1:" + s.port, Token: token, CAFile: s.caFile()})
+	c, err := client.New(client.Config{BaseURL: "https://127.0.0.1:" + s.port, Token: token, CAFile: s.caFile(), Log: slog.New(slog.NewTextHandler(s.t.Output(), nil)).With("client", token[max(0, len(token)-4):])})
 	if err != nil {
 		s.t.Fatal(err)
 	}
