@@ -74,11 +74,6 @@ func (g *Guild) viewers(channel proto.Snowflake) audience {
 
 func (g *Guild) sees(s *session, channel proto.Snowflake) bool { return !g.hidden[s.ref.User][channel] }
 
-// sessionsOf is every session of one user.
-func sessionsOf(user proto.Snowflake) audience {
-	return func(s *session) bool { return s.ref.User == user }
-}
-
 // only is one session.
 func only(id string) audience {
 	return func(s *session) bool { return s.ref.Session == id }

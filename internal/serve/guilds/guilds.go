@@ -66,6 +66,7 @@ type Service struct {
 	store   Store
 	shards  []*shard
 	metrics *metrics
+	group   *run.Group // nil until Start
 	unsub   []func()
 }
 
@@ -88,6 +89,7 @@ func New(cfg Config, b Bus, st Store) *Service {
 
 // Start starts the shards and subscribes to the bus.
 func (s *Service) Start(g *run.Group) error {
+	s.group = g
 	for _, sh := range s.shards {
 		g.Go("guild shard", sh.run)
 	}
@@ -112,8 +114,12 @@ func (s *Service) unsubscribe() {
 	s.unsub = nil
 }
 
-// Close takes no more requests and returns when those taken are done, or with ctx.
+// Close takes no more requests and returns when those taken are done, with ctx,
+// or with the group that the shards run in.
 func (s *Service) Close(ctx context.Context) {
+	if s.group == nil {
+		return
+	}
 	s.unsubscribe()
 	for _, sh := range s.shards {
 		done := make(chan struct{})
@@ -123,6 +129,7 @@ func (s *Service) Close(ctx context.Context) {
 		select {
 		case <-done:
 		case <-ctx.Done():
+		case <-s.group.Context().Done():
 		}
 	}
 }
