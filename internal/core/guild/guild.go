@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -24,10 +23,10 @@ type IDs interface {
 	Next(now time.Time) proto.Snowflake
 }
 
-// Input is one request and the time of its arrival. Message is the stored
+// Input is one request and the time of its arrival; a guild has no deadlines, so
+// the wall clock is all it takes. Message is the stored
 // message that NeedsMessage named, nil when there is none.
 type Input struct {
-	Now     clock.Time
 	Wall    time.Time
 	Request Request
 	Message *proto.Message

@@ -85,7 +85,7 @@ func newHouse(t testing.TB) *house {
 
 func (h *house) announce(node, endpoint string) {
 	if h.nodes.Announce(h.now, VoiceNode{Node: node, Endpoint: endpoint}) {
-		h.out = h.g.NodesChanged(Input{Now: h.now, Wall: h.wall})
+		h.out = h.g.NodesChanged(h.wall)
 	}
 }
 
@@ -102,7 +102,7 @@ func (h *house) step(r Request) Output {
 func (h *house) input(in Input) Output {
 	h.Helper()
 	h.pass(time.Millisecond)
-	in.Now, in.Wall = h.now, h.wall
+	in.Wall = h.wall
 	in.Request.Guild = guildID
 	h.out = h.g.Handle(in)
 	h.checkVoice()

@@ -183,7 +183,7 @@ func BenchmarkVoiceUpdate(b *testing.B) {
 	ch := otherID
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		h.g.Handle(Input{Now: h.now, Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{
 			SessionRef: ref(5000), State: proto.VoiceStateUpdateData{ChannelID: &ch, SelfMute: i%2 == 0},
 		}}})
 	}

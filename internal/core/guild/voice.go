@@ -275,8 +275,8 @@ func (g *Guild) voiceReport(r *VoiceReport) {
 
 // NodesChanged gives the channels of voice servers that are gone, and those that
 // had none, a new one. It needs no rollback: nothing of it is stored.
-func (g *Guild) NodesChanged(in Input) Output {
-	g.begin(in)
+func (g *Guild) NodesChanged(wall time.Time) Output {
+	g.begin(Input{Wall: wall})
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		old := g.voice[user]
 		if _, alive := g.cfg.Nodes.get(old.node); alive {

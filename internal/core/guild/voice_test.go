@@ -326,7 +326,7 @@ func TestChannelStaysTogetherAndMovesWhenItsServerIsGone(t *testing.T) {
 	if !h.nodes.Expire(h.now) {
 		t.Fatal("v1 is not gone")
 	}
-	h.out = h.g.NodesChanged(Input{Now: h.now, Wall: h.wall})
+	h.out = h.g.NodesChanged(h.wall)
 	var given []string
 	for _, m := range h.out.Messages {
 		if m.Gateway != nil {
@@ -434,7 +434,7 @@ func TestVoiceHoldsUnderAnyOrder(t *testing.T) {
 					changed = h.nodes.Announce(h.now, VoiceNode{Node: "v1", Endpoint: "v1:443"}) || changed
 				}
 				if changed {
-					h.out = h.g.NodesChanged(Input{Now: h.now, Wall: h.wall})
+					h.out = h.g.NodesChanged(h.wall)
 				}
 			},
 			"undone": func(*rapid.T) {

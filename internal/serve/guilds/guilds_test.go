@@ -284,7 +284,7 @@ func TestIdleGuildsAndSilentServersAreForgotten(t *testing.T) {
 	ctx, wall := t.Context(), time.Unix(1, 0)
 	for id := proto.Snowflake(1); id <= 300; id++ {
 		request := guild.Request{Guild: id, Call: &guild.Call{Op: guild.OpGuildGet}}
-		if sh.handle(ctx, guild.Input{Now: 1, Wall: wall, Request: request}).Status != 404 {
+		if sh.handle(ctx, 1, guild.Input{Wall: wall, Request: request}).Status != 404 {
 			t.Fatal("a guild came from nowhere")
 		}
 	}
@@ -292,7 +292,7 @@ func TestIdleGuildsAndSilentServersAreForgotten(t *testing.T) {
 		t.Fatalf("%d guilds that do not exist are kept", len(sh.guilds))
 	}
 	create := guild.Request{Guild: home, Call: &guild.Call{Op: guild.OpGuildCreate, Actor: guild.Actor{User: user()}, Body: json.RawMessage(`{"name":"home"}`)}}
-	if reply := sh.handle(ctx, guild.Input{Now: 1, Wall: wall, Request: create}); reply.Status != 201 {
+	if reply := sh.handle(ctx, 1, guild.Input{Wall: wall, Request: create}); reply.Status != 201 {
 		t.Fatalf("%s", reply.Body)
 	}
 	sh.deliver(ctx, 1, wall, delivery{node: &guild.VoiceNode{Node: "v"}})

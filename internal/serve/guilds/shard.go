@@ -78,13 +78,13 @@ func (sh *shard) deliver(ctx context.Context, now clock.Time, wall time.Time, d 
 			sh.nodesChanged(now, wall)
 		}
 	default:
-		in := guild.Input{Now: now, Wall: wall}
+		in := guild.Input{Wall: wall}
 		if err := d.message.Decode(&in.Request); err != nil || in.Request.Guild != d.guild {
 			sh.service.metrics.malformed.Inc()
 			return
 		}
 		sh.service.metrics.requests.WithLabelValues(kind(&in.Request)).Inc()
-		if reply := sh.handle(ctx, in); reply != nil {
+		if reply := sh.handle(ctx, now, in); reply != nil {
 			sh.service.respond(d.message, reply)
 		}
 	}
@@ -113,12 +113,12 @@ func kind(r *guild.Request) string {
 
 // handle carries out one request: load, decide, store, send. It returns the
 // answer to a call, nil for all else.
-func (sh *shard) handle(ctx context.Context, in guild.Input) *guild.Result {
+func (sh *shard) handle(ctx context.Context, now clock.Time, in guild.Input) *guild.Result {
 	s := sh.service
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	id := in.Request.Guild
-	g, err := sh.load(ctx, in.Now, id)
+	g, err := sh.load(ctx, now, id)
 	if err != nil {
 		return sh.failed(in, "load guild", err)
 	}
@@ -225,6 +225,6 @@ func (sh *shard) tick(now clock.Time, wall time.Time) {
 
 func (sh *shard) nodesChanged(now clock.Time, wall time.Time) {
 	for _, e := range sh.guilds {
-		sh.send(e.NodesChanged(guild.Input{Now: now, Wall: wall}).Messages)
+		sh.send(e.NodesChanged(wall).Messages)
 	}
 }
