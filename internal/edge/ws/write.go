@@ -20,6 +20,9 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // is the body of the connection's writer goroutine, and the connection's resources
 // are free when it returns.
 func (c *Conn) WriteLoop(ctx context.Context) {
+	// A connection that the library did not close itself is held by its finalizer
+	// for good.
+	defer func() { _ = c.ws.CloseNow() }()
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -179,6 +179,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 	vc := voice.Config{
 		Node: nodeName, Region: n.cfg.Region, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
+		Load: n.busiest,
 	}
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
@@ -188,6 +189,16 @@ func (n *Node) openVoice(key []byte) (err error) {
 	}
 	n.media.Start(n.group, n.voice.Event)
 	return nil
+}
+
+// busiest returns the load of the media worker that has the most to do, because a
+// channel cannot move from it to another.
+func (n *Node) busiest() float64 {
+	load := 0.0
+	for i := range n.media.Workers() {
+		load = max(load, n.media.Stats(i).Load)
+	}
+	return load
 }
 
 // listen opens the one TCP port.
