@@ -81,13 +81,24 @@ func (n *Node) private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		near := err == nil && r.Header.Get("X-Forwarded-For") == "" && (from.Addr().IsLoopback() || from.Addr().Unmap().IsPrivate())
+		near := err == nil && !forwarded(r) && (from.Addr().IsLoopback() || from.Addr().Unmap().IsPrivate())
 		if near || subtle.ConstantTimeCompare([]byte(bearer), []byte(n.adminToken)) == 1 {
 			next.ServeHTTP(w, r)
 			return
 		}
 		http.Error(w, "403 the metrics are for this host, its private network, or the admin token", http.StatusForbidden)
 	})
+}
+
+// forwarded reports whether a proxy passed a request on: its own address then says
+// nothing of where the request comes from.
+func forwarded(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func writeStatus(w http.ResponseWriter, status int, body any) {
