@@ -2,7 +2,6 @@ package ops
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -112,12 +111,8 @@ func verify(t *testing.T, s *server, ca []byte) {
 	if status, body := s.get("/ca.pem"); status != http.StatusOK || body != string(ca) {
 		t.Errorf("/ca.pem: %d %q", status, body)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		t.Fatal("ca.pem has no certificate")
-	}
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", "127.0.0.1:"+s.port, &tls.Config{RootCAs: roots, ServerName: host})
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", "127.0.0.1:"+s.port, &tls.Config{RootCAs: s.roots(), ServerName: host})
 		if err != nil {
 			t.Errorf("TLS for %s: %v", host, err)
 			continue

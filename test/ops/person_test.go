@@ -3,11 +3,13 @@ package ops
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +24,8 @@ import (
 type person struct {
 	t     *testing.T
 	s     *server
-	addr  netip.Addr
+	addr  netip.Addr // to connect from
+	base  string     // URL that the person knows the server by
 	name  string
 	id    proto.Snowflake
 	token string
@@ -30,18 +33,24 @@ type person struct {
 	seen  transcript // REST, WebSockets, and datagrams: decrypted where they are media
 
 	gateway, voice *wire
-	session        string
-	state          proto.VoiceServerUpdateData
-	ready          proto.VoiceReady
+	welcome        proto.ReadyData             // from the gateway
+	place          proto.VoiceServerUpdateData // from the gateway
+	ready          proto.VoiceReady            // from the voice gateway
 	tasks          sync.WaitGroup
 }
 
-// newPerson enters by the server's invite link.
+// newPerson enters by the server's invite link, from an address.
 func newPerson(t *testing.T, s *server, addr, name string) *person {
 	t.Helper()
-	p := &person{t: t, s: s, addr: netip.MustParseAddr(addr), name: name}
+	return newPersonAt(t, s, s.url(), addr, name)
+}
+
+// newPersonAt makes a person who knows the server by base, a URL without path.
+func newPersonAt(t *testing.T, s *server, base, addr, name string) *person {
+	t.Helper()
+	p := &person{t: t, s: s, addr: netip.MustParseAddr(addr), base: base, name: name}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: p.addr.AsSlice()}, Timeout: patience}
-	transport := &http.Transport{DialContext: dialer.DialContext}
+	transport := &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{RootCAs: s.roots()}}
 	p.http = &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		for _, w := range []*wire{p.gateway, p.voice} {
@@ -70,7 +79,7 @@ func (p *person) rest(method, path string, body, answer any) {
 	}
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, p.s.url()+"/api/v10"+path, bytes.NewReader(payload))
+	req, err := http.NewRequestWithContext(ctx, method, p.base+"/api/v10"+path, bytes.NewReader(payload))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -116,7 +125,7 @@ func (p *person) dial(path string) *wire {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://127.0.0.1:"+p.s.port+path, &websocket.DialOptions{HTTPClient: p.http})
+	conn, _, err := websocket.Dial(ctx, strings.Replace(p.base, "http", "ws", 1)+path, &websocket.DialOptions{HTTPClient: p.http})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -198,9 +207,7 @@ func (p *person) identify() {
 	p.gateway = p.dial("/gateway?v=10&encoding=json")
 	p.gateway.await(int(proto.OpHello), "")
 	p.gateway.send(int(proto.OpIdentify), map[string]any{"token": p.token, "properties": map[string]string{}})
-	var ready proto.ReadyData
-	decode(p.t, p.gateway.await(int(proto.OpDispatch), "READY").D, &ready)
-	p.session = ready.SessionID
+	decode(p.t, p.gateway.await(int(proto.OpDispatch), "READY").D, &p.welcome)
 	p.gateway.await(int(proto.OpDispatch), "GUILD_CREATE")
 }
 
@@ -208,11 +215,11 @@ func (p *person) identify() {
 func (p *person) join(channel proto.Snowflake) {
 	p.t.Helper()
 	p.gateway.send(int(proto.OpVoiceStateUpdate), proto.VoiceStateUpdateData{GuildID: p.s.guild, ChannelID: &channel})
-	decode(p.t, p.gateway.await(int(proto.OpDispatch), "VOICE_SERVER_UPDATE").D, &p.state)
+	decode(p.t, p.gateway.await(int(proto.OpDispatch), "VOICE_SERVER_UPDATE").D, &p.place)
 	p.voice = p.dial("/?v=8")
 	p.voice.await(int(proto.VoiceOpHello), "")
 	p.voice.send(int(proto.VoiceOpIdentify), proto.VoiceIdentify{
-		ServerID: p.s.guild, ChannelID: channel, UserID: p.id, SessionID: p.session, Token: p.state.Token,
+		ServerID: p.s.guild, ChannelID: channel, UserID: p.id, SessionID: p.welcome.SessionID, Token: p.place.Token,
 	})
 	decode(p.t, p.voice.await(int(proto.VoiceOpReady), "").D, &p.ready)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,6 +227,20 @@ func (s *server) link(name string) string {
 
 func (s *server) url() string    { return "http://127.0.0.1:" + s.port }
 func (s *server) caFile() string { return filepath.Join(s.dir, "ca.pem") }
+
+// roots returns the server's own authority.
+func (s *server) roots() *x509.CertPool {
+	s.t.Helper()
+	ca, err := os.ReadFile(s.caFile())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		s.t.Fatal("ca.pem has no certificate")
+	}
+	return pool
+}
 
 // get makes a plain request and returns status and body.
 func (s *server) get(path string, header ...string) (int, string) {
