@@ -108,6 +108,12 @@ describe("reduce", () => {
     expect(reduce(world, "SOMETHING_NEW", { guild_id: "1" })).toBe(world);
   });
 
+  it("forgets that one was a guest once one is not", () => {
+    const guest = reduce(worldWith(), "USER_UPDATE", { ...me, guest: true });
+    expect(guest.self?.guest).toBe(true);
+    expect(reduce(guest, "USER_UPDATE", { ...me, global_name: "Me" }).self).toEqual({ ...me, global_name: "Me" });
+  });
+
   it("lists text before voice, uncategorised before categories, each by position", () => {
     const world = worldWith();
     const groups = channelGroups(owls(world), () => true);

@@ -60,6 +60,7 @@ export class Rest {
   logout = () => this.#call<void>("POST", "/auth/logout");
   claim = (username: string, password: string) =>
     this.#call<{ token: string }>("POST", "/users/@me/claim", { username, password });
+  me = () => this.#call<User>("GET", "/users/@me");
   updateMe = (body: { global_name: string }) => this.#call<User>("PATCH", "/users/@me", body);
 
   invite = (code: string) => this.#call<Invite>("GET", `/invites/${encodeURIComponent(code)}?with_counts=true`);

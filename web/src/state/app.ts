@@ -1,7 +1,7 @@
 import { computed, signal } from "@preact/signals";
 import { Gateway, type GatewayStatus } from "../protocol/gateway";
 import { openWebSocket } from "../protocol/link";
-import type { Instance, Message, Snowflake } from "../protocol/payloads";
+import type { Instance, Message, Snowflake, User } from "../protocol/payloads";
 import { compareSnowflakes } from "../protocol/payloads";
 import { channelPermissions, guildPermissions, has, Permission } from "../protocol/permissions";
 import { Rest, type Entered } from "../protocol/rest";
@@ -76,6 +76,22 @@ export function enter(entered: Pick<Entered, "token">): void {
   token.value = entered.token;
   saveToken(entered.token);
   connect(entered.token);
+}
+
+/** Turns the guest into an account; a call goes on if the token stays the same. */
+export async function claim(username: string, password: string): Promise<void> {
+  const claimed = await rest.claim(username, password);
+  if (claimed.token !== token.value) return enter(claimed);
+  takeSelf(await rest.me());
+}
+
+export async function rename(globalName: string): Promise<void> {
+  takeSelf(await rest.updateMe({ global_name: globalName }));
+}
+
+/** The answer to a change of one's own user; its event may come sooner, later or, to some, not at all. */
+function takeSelf(user: User): void {
+  world.value = reduce(world.value, "USER_UPDATE", user);
 }
 
 export async function logout(): Promise<void> {

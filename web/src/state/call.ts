@@ -383,7 +383,9 @@ export class Call {
 
   #mediaLate(): void {
     const server = this.#peer?.server;
-    if (this.transport.value === "connected") return;
+    // What was found first stands: later tries fail for the same reason, and often know less.
+    const told = this.problem.value !== undefined && this.problem.value.kind !== autoplayBlocked.kind;
+    if (this.transport.value === "connected" || told) return;
     this.problem.value = server
       ? udpBlocked(server.host, server.port)
       : {

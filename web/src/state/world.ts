@@ -157,7 +157,8 @@ const reducers: Record<string, Reducer> = {
       else online.add(data.user.id);
       return { online };
     }),
-  USER_UPDATE: (world, user: User) => ({ ...withUsers(world, [user]), self: { ...world.self, ...user } }),
+  // Whole, not merged: a field that is no longer there, such as guest, is meant to be gone.
+  USER_UPDATE: (world, user: User) => ({ ...withUsers(world, [user]), self: user }),
   MESSAGE_CREATE: (world, message: { guild_id?: Snowflake; channel_id: Snowflake; id: Snowflake; author: User }) => {
     const guildId = message.guild_id ?? guildOf(world, message.channel_id)?.id;
     const next = withGuild(world, guildId, (guild) => {

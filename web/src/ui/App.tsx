@@ -125,7 +125,7 @@ function Main(): JSX.Element {
           <Icon name="back" />
         </button>
         <Icon name={voice ? "speaker" : "hash"} />
-        <h2>{channel.name}</h2>
+        <h1>{channel.name}</h1>
         {topic && <p class="topic">{topic}</p>}
         <span class="grow" />
         {can(guild, Permission.createInvite, channel.id) && (

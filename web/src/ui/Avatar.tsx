@@ -33,7 +33,7 @@ export function Avatar({ id, name, size = 32, speaking = false, online, square =
       style={{ "--size": `${size}px`, "--hue": hueOf(id) }}
       aria-hidden="true"
     >
-      <span class="avatar-face">{initials(name)}</span>
+      <span class="avatar-face" data-initials={initials(name)} />
       {online !== undefined && <span class={`presence ${online ? "online" : ""}`} />}
     </span>
   );

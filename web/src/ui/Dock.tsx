@@ -79,7 +79,7 @@ function CallRow({ state }: { state: CallState }): JSX.Element {
         type="button"
         class="call-status"
         data-testid="connection-panel"
-        aria-label={`${phaseText[state.phase]}. Open the connection panel`}
+        aria-haspopup="dialog"
         title="Connection"
         onClick={() => (dialog.value = { kind: "connection" })}
       >
@@ -167,7 +167,8 @@ export function Dock(): JSX.Element {
         <button
           type="button"
           class="self"
-          aria-label={`${selfName.value}, account settings`}
+          aria-haspopup="dialog"
+          title="Account"
           onClick={() => (dialog.value = { kind: "settings", tab: "account" })}
         >
           <Avatar id={self?.id ?? ""} name={selfName.value} size={34} speaking={speaking} online={gatewayStatus.value.kind === "ready"} />

@@ -3,6 +3,8 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { menu, type MenuItem, type MenuState } from "../state/ui";
 import { Icon } from "./icons";
 
+type SliderItem = Extract<MenuItem, { kind: "slider" }>;
+
 function close(returnFocus: boolean): void {
   const opener = menu.value?.opener;
   menu.value = undefined;
@@ -47,7 +49,7 @@ function Menu({ state }: { state: MenuState }): JSX.Element {
       <div
         ref={element}
         class="menu"
-        role="menu"
+        role="dialog"
         aria-label={state.title}
         style={{ left: `${at.x}px`, top: `${at.y}px` }}
         onKeyDown={(event) => onKey(event, element.current)}
@@ -56,22 +58,21 @@ function Menu({ state }: { state: MenuState }): JSX.Element {
         <p class="menu-title" aria-hidden="true">
           {state.title}
         </p>
-        {state.items.map((item, index) => (
-          <Entry key={index} item={item} grown={place} />
-        ))}
+        {state.items.map((item, index) => item.kind === "slider" && <VolumeSlider key={index} item={item} />)}
+        <div role="menu" aria-label={state.title}>
+          {state.items.map((item, index) => item.kind !== "slider" && <Entry key={index} item={item} grown={place} />)}
+        </div>
       </div>
     </div>
   );
 }
 
-function Entry({ item, grown }: { item: MenuItem; grown: () => void }): JSX.Element {
+function Entry({ item, grown }: { item: Exclude<MenuItem, SliderItem>; grown: () => void }): JSX.Element {
   const [open, setOpen] = useState(false);
   useLayoutEffect(grown, [open]);
   switch (item.kind) {
     case "separator":
       return <hr role="separator" />;
-    case "slider":
-      return <VolumeSlider item={item} />;
     case "group":
       return (
         <>
@@ -92,9 +93,7 @@ function Entry({ item, grown }: { item: MenuItem; grown: () => void }): JSX.Elem
           </button>
           {open && (
             <div class="menu-group" role="group" aria-label={item.label}>
-              {item.items.map((inner, index) => (
-                <Entry key={index} item={inner} grown={grown} />
-              ))}
+              {item.items.map((inner, index) => inner.kind !== "slider" && <Entry key={index} item={inner} grown={grown} />)}
             </div>
           )}
         </>
@@ -127,7 +126,7 @@ function Entry({ item, grown }: { item: MenuItem; grown: () => void }): JSX.Elem
   }
 }
 
-function VolumeSlider({ item }: { item: Extract<MenuItem, { kind: "slider" }> }): JSX.Element {
+function VolumeSlider({ item }: { item: SliderItem }): JSX.Element {
   const [value, setValue] = useState(item.value);
   const percent = Math.round(value * 100);
   return (

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { enter, instance, logout, rest, selfName, world } from "../state/app";
+import { claim, instance, logout, rename, selfName, world } from "../state/app";
 import { prefs, setPrefs } from "../state/prefs";
 import { toast } from "../state/toasts";
 import { dialog, type SettingsTab } from "../state/ui";
@@ -80,7 +80,7 @@ function Account(): JSX.Element {
   const { self } = world.value;
   const [name, setName] = useState(self?.global_name ?? "");
   const form = useForm(async () => {
-    await rest.updateMe({ global_name: name.trim() });
+    await rename(name.trim());
     toast("Your name was changed.");
   });
   return (
@@ -118,8 +118,7 @@ function Claim(): JSX.Element {
   const [username, setUsername] = useState("");
   const [password, setPassword] = useState("");
   const form = useForm(async () => {
-    const { token } = await rest.claim(username.trim(), password);
-    enter({ token });
+    await claim(username.trim(), password);
     toast("The account is yours now.");
   });
   return (

@@ -151,8 +151,11 @@ function Category(props: { guild: Guild; category: Channel; closed: boolean; sto
     const { [category.id]: _, ...others } = prefs.value.collapsed;
     setPrefs({ collapsed: close ? { ...others, [category.id]: true } : others });
   };
+  const mayCreate = can(guild, Permission.manageChannels);
+  const create = () => (dialog.value = { kind: "create-channel", guildId: guild.id, parentId: category.id });
+  // A tree may hold only its items: buttons for the mouse are hidden from screen readers, which have the menu key.
   return (
-    <div class="category">
+    <div class="category" role="none">
       <button
         type="button"
         role="treeitem"
@@ -162,6 +165,9 @@ function Category(props: { guild: Guild; category: Channel; closed: boolean; sto
         data-node={category.id}
         class="category-name"
         onClick={() => set(!closed)}
+        onContextMenu={(event) => {
+          if (mayCreate) openMenu(event, category.name, [{ kind: "action", label: "Create channel", icon: "plus", run: create }]);
+        }}
         onKeyDown={(event) => {
           if (event.key === "ArrowLeft") set(true);
           if (event.key === "ArrowRight") set(false);
@@ -172,13 +178,8 @@ function Category(props: { guild: Guild; category: Channel; closed: boolean; sto
         </span>
         {category.name}
       </button>
-      {can(guild, Permission.manageChannels) && (
-        <button
-          type="button"
-          class="icon-button small"
-          aria-label={`Create a channel in ${category.name}`}
-          onClick={() => (dialog.value = { kind: "create-channel", guildId: guild.id, parentId: category.id })}
-        >
+      {mayCreate && (
+        <button type="button" class="icon-button small" tabIndex={-1} aria-hidden="true" title="Create a channel" onClick={create}>
           <Icon name="plus" size={16} />
         </button>
       )}
@@ -202,7 +203,7 @@ function ChannelRow({ guild, channel, level, stop }: RowProps): JSX.Element {
   const refusal = voice ? joinRefusal(world.value, guild, channel) : undefined;
   const limit = channel.user_limit ?? 0;
   const items = () => channelMenu(guild, channel);
-  const labels = [channel.name, voice ? `voice channel, ${inside.length} inside` : "text channel"];
+  const labels = [channel.name, voice ? `voice channel, ${inside.length}${limit > 0 ? ` of ${limit}` : ""} inside` : "text channel"];
   if (unread) labels.push("unread messages");
   if (joined) labels.push("you are here");
   return (
@@ -228,14 +229,12 @@ function ChannelRow({ guild, channel, level, stop }: RowProps): JSX.Element {
           <Icon name={refusal && !joined && limit === 0 ? "lock" : channel.type === 13 ? "stage" : voice ? "speaker" : "hash"} size={18} />
           <span class="channel-label">{channel.name}</span>
           {voice && limit > 0 && (
-            <span class={`channel-limit${inside.length >= limit ? " full" : ""}`}>
-              {inside.length}/{limit}
-            </span>
+            <span class={`channel-limit${inside.length >= limit ? " full" : ""}`} data-count={`${inside.length}/${limit}`} />
           )}
           {unread && <span class="unread-dot" />}
         </button>
         {items().length > 0 && (
-          <button type="button" tabIndex={-1} class="icon-button small channel-more" aria-label={`More for ${channel.name}`} onClick={(event) => openMenu(event, channel.name, items())}>
+          <button type="button" tabIndex={-1} class="icon-button small channel-more" aria-hidden="true" title="More" onClick={(event) => openMenu(event, channel.name, items())}>
             <Icon name="more" size={16} />
           </button>
         )}

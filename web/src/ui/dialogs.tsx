@@ -48,6 +48,23 @@ function Actions({ busy, label, danger = false }: { busy: boolean; label: string
 }
 
 function CreateGuild(): JSX.Element {
+  return world.value.self?.guest ? <GuestsKeepFirst /> : <CreateGuildForm />;
+}
+
+function GuestsKeepFirst(): JSX.Element {
+  return (
+    <Dialog title="Make a community">
+      <p class="dialog-lead">A community needs an owner who can come back. Choose a username and a password for yourself first; it takes a moment.</p>
+      <div class="dialog-actions">
+        <button type="button" class="button primary" onClick={() => (dialog.value = { kind: "settings", tab: "account" })}>
+          Keep this account
+        </button>
+      </div>
+    </Dialog>
+  );
+}
+
+function CreateGuildForm(): JSX.Element {
   const [name, setName] = useState("");
   const form = useForm(async () => {
     const guild = await rest.createGuild(name.trim());
