@@ -45,5 +45,8 @@ func main() {
 			err = ctx.Run()
 		}
 	}
+	if err != nil {
+		parser.Stdout = os.Stderr // the usage goes where the complaint goes: scripts read standard output
+	}
 	parser.FatalIfErrorf(err)
 }
