@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,5 +109,18 @@ func (c *caller) hearsOnly(t *testing.T, other, mute *caller) {
 		case p.UserID == mute.id && number(p.Opus) > mark:
 			t.Fatalf("%s hears %s", c.name, mute.name)
 		}
+	}
+}
+
+// ended waits until the server has disconnected c.
+func (c *caller) ended(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.voice.Done():
+	case <-time.After(patience):
+		t.Fatalf("%s is still in voice", c.name)
+	}
+	if err := c.voice.Err(); !errors.Is(err, client.ErrDisconnected) {
+		t.Errorf("the voice of %s ended with %v", c.name, err)
 	}
 }

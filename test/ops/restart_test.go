@@ -50,7 +50,7 @@ func TestCallsComeBack(t *testing.T) {
 			}
 		}
 	}
-	if got := len(voiceList(t, s)); got != 2 {
+	if got := len(voiceList(s)); got != 2 {
 		t.Errorf("%d are in voice, not 2", got)
 	}
 }
