@@ -208,6 +208,22 @@ func TestVoiceRejoinsWhenTheSessionIsLost(t *testing.T) {
 	waitTransport(t, v, fakeSSRC+2)
 }
 
+func TestJoinRightAfterLeave(t *testing.T) {
+	f := newFake(t)
+	g, v := f.joined(t, VoiceOptions{})
+	if err := v.Leave(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	f.expect("op4 null")
+	f.mu.Lock()
+	f.late = true // the end of the old voice state comes after op 4
+	f.mu.Unlock()
+	if _, err := g.JoinVoice(deadline(t), fakeGuild, 301, VoiceOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f.expect("op4 301", "voice identify 301 token-2", "select")
+}
+
 func TestVoiceEnds(t *testing.T) {
 	state := func(channel, session string) func(*fakeServer) {
 		return func(f *fakeServer) {

@@ -51,6 +51,7 @@ type fakeServer struct {
 	voiceSeq int
 	join     int
 	silent   bool // op 4 gets no answer
+	late     bool // op 4 is answered with the end of an old voice state first
 	modes    []string
 	mode     string
 	refuse   proto.CloseCode // every identify is closed with it
@@ -226,6 +227,9 @@ func (f *fakeServer) gatewayFrame(conn *websocket.Conn, op int, d json.RawMessag
 			return
 		}
 		f.did <- fmt.Sprintf("op4 %d", *p.ChannelID)
+		if f.late {
+			f.dispatch("VOICE_STATE_UPDATE", `{"guild_id":"%d","channel_id":null,"user_id":"%d","session_id":"s%d"}`, fakeGuild, fakeUser, f.session)
+		}
 		if !f.silent {
 			f.place(*p.ChannelID)
 		}

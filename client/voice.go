@@ -297,6 +297,8 @@ func (v *Voice) stateUpdate(s proto.VoiceState, ours bool) {
 		v.target.channel, v.target.session = *s.ChannelID, s.SessionID
 		v.wanted = *s.ChannelID
 		v.completeLocked()
+	case v.target.channel == 0:
+		// The end of an earlier Voice, which was left just before.
 	case v.unsettled:
 		// The server gave up on a connection that was cut; we do not.
 		v.needJoin = true
