@@ -4,6 +4,7 @@ import "./styles/fonts.css";
 import "./styles/tokens.css";
 import "./styles/base.css";
 import "./styles/entry.css";
+import "./styles/dock.css";
 import "./styles/shell.css";
 import "./styles/chat.css";
 import "./styles/voice.css";

@@ -106,7 +106,7 @@ function Account(): JSX.Element {
         </button>
         {instance.value && (
           <p class="field-note">
-            {instance.value.name} · Hubbub {instance.value.version}
+            {instance.value.name} · Hubbub {instance.value.version} · <a href="/licenses.txt" target="_blank">Licences</a>
           </p>
         )}
       </div>
