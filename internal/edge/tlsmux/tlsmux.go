@@ -5,6 +5,7 @@ package tlsmux
 
 import (
 	"bufio"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,7 +19,9 @@ const (
 	// and then to finish its TLS handshake.
 	helloTimeout = 10 * time.Second
 	// maxPending bounds connections that have not said what they are yet, so
-	// that idle dials cannot hold every file descriptor.
+	// that idle dials cannot hold every file descriptor. One more cuts the
+	// oldest: a client that means it speaks at once, and outlives a flood of
+	// silent ones, where a full house would shut it out.
 	maxPending = 512
 	// recordHandshake is the content type that every TLS connection begins
 	// with (RFC 8446 §5.1), and that no HTTP method does.
@@ -31,10 +34,12 @@ type Listener struct {
 	net.Listener
 	config *tls.Config
 	ready  chan net.Conn
-	slots  chan struct{}
 	done   chan struct{}
-	once   sync.Once
 	spawn  func(name string, f func(context.Context))
+
+	mu     sync.Mutex
+	closed bool
+	silent list.List // of net.Conn, the oldest first
 }
 
 // Listen wraps inner. spawn starts a goroutine of the owner's group: one accepts,
@@ -42,7 +47,7 @@ type Listener struct {
 func Listen(inner net.Listener, config *tls.Config, spawn func(string, func(context.Context))) *Listener {
 	l := &Listener{
 		Listener: inner, config: config, spawn: spawn,
-		ready: make(chan net.Conn), slots: make(chan struct{}, maxPending), done: make(chan struct{}),
+		ready: make(chan net.Conn), done: make(chan struct{}),
 	}
 	spawn("tlsmux accept", l.acceptLoop)
 	return l
@@ -60,12 +65,37 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close stops accepting and drops connections that were not accepted yet.
 func (l *Listener) Close() error {
-	var err error
-	l.once.Do(func() {
-		close(l.done)
-		err = l.Listener.Close()
-	})
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	close(l.done)
+	for e := l.silent.Front(); e != nil; e = e.Next() {
+		_ = e.Value.(net.Conn).Close()
+	}
+	return l.Listener.Close()
+}
+
+// enter makes room for a connection that has said nothing yet.
+func (l *Listener) enter(c net.Conn) *list.Element {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = c.Close()
+	}
+	if l.silent.Len() == maxPending {
+		_ = l.silent.Remove(l.silent.Front()).(net.Conn).Close()
+	}
+	return l.silent.PushBack(c)
+}
+
+// leave forgets a connection that has spoken or ended.
+func (l *Listener) leave(e *list.Element) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent.Remove(e) // does nothing for one that was cut
 }
 
 func (l *Listener) acceptLoop(context.Context) {
@@ -86,26 +116,18 @@ func (l *Listener) acceptLoop(context.Context) {
 			continue
 		}
 		backoff = 5 * time.Millisecond
-		select {
-		case l.slots <- struct{}{}:
-			l.spawn("tlsmux sniff", func(ctx context.Context) { l.sniff(ctx, c) })
-		default:
-			_ = c.Close()
-		}
+		place := l.enter(c)
+		l.spawn("tlsmux sniff", func(context.Context) { l.sniff(c, place) })
 	}
 }
 
-func (l *Listener) sniff(ctx context.Context, c net.Conn) {
-	defer func() { <-l.slots }()
+func (l *Listener) sniff(c net.Conn, place *list.Element) {
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
-	// Browsers hold connections open that say nothing; the owner's end must not
-	// wait for them.
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	defer stop()
 	// The request after the first byte is read by net/http through the same
 	// buffer, so its size is net/http's.
 	p := &peeked{Conn: c, r: bufio.NewReaderSize(c, 4096)}
 	first, err := p.r.Peek(1)
+	l.leave(place)
 	if err != nil {
 		_ = c.Close()
 		return
