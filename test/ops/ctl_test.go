@@ -21,7 +21,7 @@ const (
 // ctl runs one command, which must succeed, and returns what it prints.
 func (s *server) ctl(args ...string) string {
 	s.t.Helper()
-	out, complaint, code := run(s.t, s.bin, nil, append([]string{"ctl", "--data", s.dir}, args...)...)
+	out, complaint, code := run(s.t, built(s.t, shipped), nil, append([]string{"ctl", "--data", s.dir}, args...)...)
 	if code != 0 || complaint != "" {
 		s.t.Fatalf("ctl %v: %d %s", args, code, complaint)
 	}
@@ -42,7 +42,7 @@ func ctlJSON[T any](s *server, args ...string) T {
 // refuses wants an exit code and a complaint that names something.
 func (s *server) refuses(code int, names string, args ...string) {
 	s.t.Helper()
-	out, complaint, got := run(s.t, s.bin, nil, append([]string{"ctl", "--data", s.dir}, args...)...)
+	out, complaint, got := run(s.t, built(s.t, shipped), nil, append([]string{"ctl", "--data", s.dir}, args...)...)
 	if got != code || !strings.Contains(complaint, names) || out != "" {
 		s.t.Errorf("ctl %v ends with %d, %q and %q; want %d and a complaint about %s", args, got, out, complaint, code, names)
 	}
