@@ -5,8 +5,10 @@
 package match
 
 import (
+	"cmp"
 	"errors"
 	"math"
+	"slices"
 
 	"hubbub.dev/hubbub/client/audio"
 )
@@ -32,8 +34,8 @@ const (
 // Same and Different are the bounds of a verdict: a score above Same is the
 // recording, one below Different is another voice.
 const (
-	Same      = 0.55
-	Different = 0.4
+	Same      = 0.6
+	Different = 0.45
 )
 
 // ErrSilent means that there is not enough sound to compare.
@@ -63,7 +65,8 @@ func NewReference(p audio.PCM) *Reference {
 
 // Score returns how well a capture of at least 1.6 s matches: about 1 for the
 // recording itself, above Same after a voice connection, below Different for
-// another voice.
+// another voice. The better half of the capture decides: on a starved machine the
+// rest is full of gaps, and no part of another voice matches.
 func (r *Reference) Score(p audio.PCM) (float64, error) {
 	capture := analyse(p)
 	type part struct{ best, weight float64 }
@@ -75,15 +78,15 @@ func (r *Reference) Score(p audio.PCM) (float64, error) {
 		loudest = max(loudest, weight)
 		parts = append(parts, part{r.best(piece, weight), weight})
 	}
-	var sum, total float64
-	for _, p := range parts {
-		if p.weight > quietest*loudest {
-			sum += p.best * p.weight
-			total += p.weight
-		}
-	}
-	if total == 0 {
+	parts = slices.DeleteFunc(parts, func(p part) bool { return p.weight <= quietest*loudest })
+	if len(parts) == 0 {
 		return 0, ErrSilent
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.best, a.best) })
+	var sum, total float64
+	for _, p := range parts[:(len(parts)+1)/2] {
+		sum += p.best * p.weight
+		total += p.weight
 	}
 	return sum / total, nil
 }
