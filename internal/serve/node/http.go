@@ -108,12 +108,18 @@ func writeStatus(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
+// writeTimeout bounds a response, so that whoever takes none of it is cut. The
+// largest, of the app, fit through 2 KiB/s in it. WebSockets, being hijacked, have
+// bounds of their own.
+const writeTimeout = 2 * time.Minute
+
 // newServer returns the HTTP server. Its errors (failed handshakes, mostly) are
 // debug noise and would carry addresses, so they stay out of the log.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(scrub{log.Handler()}, slog.LevelDebug),

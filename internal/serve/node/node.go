@@ -99,6 +99,9 @@ func (n *Node) openData(ctx context.Context) error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory (--data): %w", err)
 	}
+	if err := n.lockData(); err != nil {
+		return err
+	}
 	token, err := secretFile(filepath.Join(n.cfg.DataDir, "admin.token"))
 	if err != nil {
 		return fmt.Errorf("admin token: %w", err)
@@ -110,6 +113,24 @@ func (n *Node) openData(ctx context.Context) error {
 	n.onClose(func() { _ = n.store.Close() })
 	n.app, err = newApp(web.Dist())
 	return err
+}
+
+// lockData keeps a second server out of the data directory: each would hold its
+// own truth about the guilds in it.
+func (n *Node) lockData() error {
+	f, err := os.OpenFile(filepath.Join(n.cfg.DataDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("data directory (--data): %w", err)
+	}
+	n.onClose(func() { _ = f.Close() })
+	free, err := tryLock(f)
+	switch {
+	case err != nil:
+		return fmt.Errorf("data directory (--data): lock: %w", err)
+	case !free:
+		return fmt.Errorf("data directory (--data): another Hubbub is running with its data in %s", n.cfg.DataDir)
+	}
+	return nil
 }
 
 // secretFile reads a secret of the data directory, making it when missing.

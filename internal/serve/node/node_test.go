@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -54,6 +58,60 @@ func TestUsedPortsNameTheirFlagAndLeaveNothingBehind(t *testing.T) {
 			t.Errorf("%s: %v", flag, err)
 		}
 	}
+}
+
+func TestOneServerForADataDirectory(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1}
+	first, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "--data") {
+		t.Errorf("a second server started: %v", err)
+	}
+	first.Close(context.Background())
+	start(t, cfg)
+}
+
+// pipeListener accepts one connection.
+type pipeListener struct{ conns chan net.Conn }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if c, ok := <-l.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l pipeListener) Close() error   { close(l.conns); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestWhoTakesNoAnswerIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, err := w.Write(make([]byte, 1<<20))
+			ended <- err
+		}), slog.New(slog.DiscardHandler))
+		client, conn := net.Pipe()
+		l := pipeListener{make(chan net.Conn, 1)}
+		l.conns <- conn
+		done := make(chan error, 1)
+		go func() { done <- server.Serve(l) }()
+		begin := time.Now()
+		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err == nil {
+			t.Error("the whole answer was written to nobody")
+		}
+		if after := time.Since(begin); after != writeTimeout {
+			t.Errorf("cut after %v", after)
+		}
+		_ = server.Close()
+		_ = client.Close()
+		<-done
+	})
 }
 
 func TestReadiness(t *testing.T) {
