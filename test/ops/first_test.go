@@ -184,3 +184,13 @@ func TestUsedPortsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestOneServerForADataDirectory(t *testing.T) {
+	s := startServer(t, checked)
+	tcp, udp := freePorts(t)
+	_, complaint, code := run(t, s.bin, nil, "--data", s.dir, "--http", fmt.Sprintf("127.0.0.1:%d", tcp), "--udp-port", fmt.Sprint(udp))
+	if code != 1 || !strings.Contains(complaint, "another Hubbub is running") {
+		t.Errorf("a second server ends with %d and:\n%s", code, complaint)
+	}
+	s.ctl("guild", "list") // which still finds the first
+}

@@ -146,9 +146,9 @@ func TestFloods(t *testing.T) {
 	idle()
 
 	s.until("go_goroutines", func(n float64) bool { return n <= goroutines+10 })
-	if grown := s.resident() - memory; grown > growth {
-		t.Errorf("memory grew by %d KiB from %d KiB", grown, memory)
-	}
+	// The runtime gives memory back bit by bit.
+	s.until("process_resident_memory_bytes", func(n float64) bool { return int(n)>>10 <= memory+growth })
+	t.Logf("afterwards: %d KiB more resident", s.resident()-memory)
 	for name, l := range map[string]*listener{"anna hears ben": ab, "ben hears anna": ba} {
 		heard, of := l.count()
 		t.Logf("%s: %d of %d packets", name, heard, of)

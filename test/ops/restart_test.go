@@ -2,11 +2,13 @@ package ops
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,4 +147,45 @@ func deafWebSocket(t *testing.T, s *server) net.Conn {
 		t.Fatalf("no upgrade: %v %v", resp, err)
 	}
 	return c
+}
+
+// TestCrashLosesNothingAcknowledged kills a server in the middle of writes.
+func TestCrashLosesNothingAcknowledged(t *testing.T) {
+	s := startServer(t, checked)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	acknowledged := make(chan proto.Snowflake, 1024)
+	var task sync.WaitGroup
+	task.Go(func() {
+		defer close(acknowledged)
+		for i := 0; ctx.Err() == nil; i++ {
+			var made proto.Channel
+			if s.try(ctx, http.MethodPost, "/guilds/"+s.guild.String()+"/channels", map[string]any{"name": fmt.Sprint("room-", i), "type": 0}, &made) != nil {
+				return
+			}
+			acknowledged <- made.ID
+		}
+	})
+	t.Cleanup(task.Wait)
+	var ids []proto.Snowflake
+	for id := range acknowledged {
+		if ids = append(ids, id); len(ids) == 50 {
+			s.kill()
+		}
+	}
+	if len(ids) < 50 {
+		t.Fatalf("only %d writes before the kill", len(ids))
+	}
+	s.start()
+	kept := map[proto.Snowflake]bool{}
+	var channels []proto.Channel
+	s.admin(http.MethodGet, "/guilds/"+s.guild.String()+"/channels", nil, &channels)
+	for _, c := range channels {
+		kept[c.ID] = true
+	}
+	for i, id := range ids {
+		if !kept[id] {
+			t.Errorf("channel %d of %d is gone", i, len(ids))
+		}
+	}
 }

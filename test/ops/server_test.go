@@ -270,32 +270,41 @@ func (s *server) get(path string, header ...string) (int, string) {
 // admin makes a call to the admin API, which must succeed.
 func (s *server) admin(method, path string, body, answer any) {
 	s.t.Helper()
-	payload, err := json.Marshal(body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
+	if err := s.try(ctx, method, path, body, answer); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// try makes a call to the admin API.
+func (s *server) try(ctx context.Context, method, path string, body, answer any) error {
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
 	req, err := http.NewRequestWithContext(ctx, method, s.url()+"/admin/v1"+path, bytes.NewReader(payload))
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+s.token)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.http.Do(req)
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode >= 300 {
-		s.t.Fatalf("admin %s %s: %d %s %v", method, path, resp.StatusCode, data, err)
+	if err != nil {
+		return err
 	}
-	if answer != nil {
-		if err := json.Unmarshal(data, answer); err != nil {
-			s.t.Fatalf("admin %s %s: %v in %s", method, path, err, data)
-		}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("admin %s %s: %d %s", method, path, resp.StatusCode, data)
 	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(data, answer)
 }
 
 // bot makes a bot and returns its id and bare token.
