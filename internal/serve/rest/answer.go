@@ -28,6 +28,34 @@ const (
 	maxPrivateComponent = 40
 )
 
+// sentMessage is a message as it goes to the bot, or to the user alone, that
+// belongs to an interaction.
+type sentMessage struct {
+	proto.Message
+	About *interactionMetadata `json:"interaction_metadata,omitempty"`
+}
+
+// interactionMetadata says what a message answers ("Message Interaction").
+type interactionMetadata struct {
+	ID          proto.Snowflake   `json:"id"`
+	Type        int               `json:"type"`
+	Name        string            `json:"name,omitempty"` // of a command, with its subcommand
+	CommandType int               `json:"command_type,omitempty"`
+	User        proto.User        `json:"user"`
+	Owners      map[string]string `json:"authorizing_integration_owners"`
+	OriginalID  proto.Snowflake   `json:"original_response_message_id,omitempty"` // of a follow-up
+	MessageID   proto.Snowflake   `json:"interacted_message_id,omitempty"`        // of a component
+}
+
+// metadata is what a message of an interaction says of it.
+func (i *interaction) metadata(message proto.Snowflake) *interactionMetadata {
+	about := *i.about
+	if message != i.original {
+		about.OriginalID = i.original
+	}
+	return &about
+}
+
 // replyBody is a message as a bot sends it. Raw is all of it, for the guild,
 // which checks it; the fields are for messages that no guild sees.
 type replyBody struct {
@@ -84,6 +112,10 @@ func (s *Service) callback(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	s.tellUser(i.user, "INTERACTION_SUCCESS", struct {
+		ID    proto.Snowflake `json:"id"`
+		Nonce json.RawMessage `json:"nonce,omitempty"`
+	}{i.id, i.nonce})
 	if !r.flag("with_response") {
 		return noContent()
 	}
@@ -102,10 +134,11 @@ func fitsKind(answer, kind int) bool {
 }
 
 // firstAnswer does what the answer says and notes in i what it leaves behind.
-func (s *Service) firstAnswer(r *request, i *interaction, kind int, answer replyBody) (*proto.Message, error) {
+func (s *Service) firstAnswer(r *request, i *interaction, kind int, answer replyBody) (*sentMessage, error) {
 	switch kind {
 	case answerDeferred:
 		i.deferred, i.hidden = true, answer.Flags&flagEphemeral != 0
+		s.tellUser(i.user, "MESSAGE_CREATE", i.promise())
 		return nil, nil
 	case answerDeferredEdit:
 		i.original = i.source
@@ -133,11 +166,11 @@ type callbackResponse struct {
 }
 
 type callbackResource struct {
-	Type    int            `json:"type"`
-	Message *proto.Message `json:"message,omitempty"`
+	Type    int          `json:"type"`
+	Message *sentMessage `json:"message,omitempty"`
 }
 
-func callbackInfo(i *interaction, kind int, m *proto.Message) callbackResponse {
+func callbackInfo(i *interaction, kind int, m *sentMessage) callbackResponse {
 	var c callbackResponse
 	c.Interaction.ID, c.Interaction.Type = i.id, i.kind
 	c.Interaction.MessageID, c.Interaction.Loading = i.original, i.deferred
@@ -149,16 +182,17 @@ func callbackInfo(i *interaction, kind int, m *proto.Message) callbackResponse {
 }
 
 // send makes a message of the bot: in the guild, or for the user alone.
-func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (proto.Message, error) {
+func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (sentMessage, error) {
 	if private {
 		return s.sendPrivate(i, b)
 	}
-	var m proto.Message
+	var m sentMessage
 	err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageCreate,
 		map[string]string{"channel": i.channel.String()}, b.raw, &m)
 	if err != nil {
 		return m, err
 	}
+	m.About = i.metadata(m.ID)
 	return m, s.pending.with(i.token, s.now(), func(p *interaction) error {
 		p.replies = append(p.replies, m.ID)
 		return nil
@@ -173,22 +207,37 @@ func (i *interaction) actor(b replyBody) guild.Actor {
 	return guild.Actor{User: i.bot, Admin: !loud}
 }
 
-func (s *Service) sendPrivate(i *interaction, b replyBody) (proto.Message, error) {
+func (s *Service) sendPrivate(i *interaction, b replyBody) (sentMessage, error) {
 	return s.keepPrivate(i, i.blank(s.newID(), flagEphemeral), b, "MESSAGE_CREATE")
 }
 
 // blank returns a message of the bot that no guild has.
-func (i *interaction) blank(id proto.Snowflake, flags int) proto.Message {
-	return proto.Message{
+func (i *interaction) blank(id proto.Snowflake, flags int) sentMessage {
+	return sentMessage{Message: proto.Message{
 		ID: id, ChannelID: i.channel, GuildID: i.guild, Author: i.bot, Timestamp: id.Time().UTC(),
 		Mentions: []proto.User{}, MentionRoles: []proto.Snowflake{}, Attachments: []json.RawMessage{},
 		Embeds: []json.RawMessage{}, Components: []json.RawMessage{},
 		Type: messageOfCommand, Flags: flags, ApplicationID: i.app,
+	}, About: i.metadata(id)}
+}
+
+// promise stands for the message of a deferred answer until that comes. Only the
+// user of the interaction sees it.
+func (i *interaction) promise() sentMessage {
+	flags := flagLoading
+	if i.hidden {
+		flags |= flagEphemeral
 	}
+	return i.blank(i.id, flags)
+}
+
+// untell takes back a message that only the user of the interaction sees.
+func (s *Service) untell(i *interaction, id proto.Snowflake) {
+	s.tellUser(i.user, "MESSAGE_DELETE", map[string]proto.Snowflake{"id": id, "channel_id": i.channel, "guild_id": i.guild})
 }
 
 // keepPrivate changes a private message by b, keeps it and sends it to its user.
-func (s *Service) keepPrivate(i *interaction, m proto.Message, b replyBody, event string) (proto.Message, error) {
+func (s *Service) keepPrivate(i *interaction, m sentMessage, b replyBody, event string) (sentMessage, error) {
 	if b.Content != nil {
 		m.Content = *b.Content
 	}
@@ -277,18 +326,27 @@ func (s *Service) followUp(r *request) (reply, error) {
 	return ok(m)
 }
 
-// keepPromise sends the message of a deferred answer.
-func (s *Service) keepPromise(r *request, i *interaction, b replyBody) (reply, error) {
+// claimPromise lets one request alone keep or break the promise of a deferred
+// answer; another one that comes meanwhile finds no message.
+func (s *Service) claimPromise(i *interaction) error {
 	first := false
 	claim := func(p *interaction) error {
 		first, p.deferred = p.deferred, false
 		return nil
 	}
 	if err := s.pending.with(i.token, s.now(), claim); err != nil {
-		return reply{}, unknownWebhook()
+		return unknownWebhook()
 	}
 	if !first {
-		return reply{}, unknownMessage() // another request is sending it now
+		return unknownMessage()
+	}
+	return nil
+}
+
+// keepPromise sends the message of a deferred answer.
+func (s *Service) keepPromise(r *request, i *interaction, b replyBody) (reply, error) {
+	if err := s.claimPromise(i); err != nil {
+		return reply{}, err
 	}
 	m, err := s.send(r, i, b, i.hidden)
 	_ = s.pending.with(i.token, s.now(), func(p *interaction) error {
@@ -298,6 +356,7 @@ func (s *Service) keepPromise(r *request, i *interaction, b replyBody) (reply, e
 	if err != nil {
 		return reply{}, err
 	}
+	s.untell(i, i.id)
 	return ok(m)
 }
 
@@ -317,13 +376,22 @@ func (i *interaction) replyID(v string) (proto.Snowflake, error) {
 	return id, nil
 }
 
+// aboutReply is what a public message says of the interaction; nil for the
+// message of a component, which was there before.
+func (i *interaction) aboutReply(id proto.Snowflake) *interactionMetadata {
+	if !slices.Contains(i.replies, id) {
+		return nil
+	}
+	return i.metadata(id)
+}
+
 func (s *Service) getReply(r *request) (reply, error) {
 	i, err := s.answered(r)
 	if err != nil {
 		return reply{}, err
 	}
 	if i.deferred && r.text("reply") == originalReply {
-		return ok(i.blank(i.id, flagLoading))
+		return ok(i.promise())
 	}
 	id, err := i.replyID(r.text("reply"))
 	if err != nil {
@@ -336,7 +404,7 @@ func (s *Service) getReply(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(m)
+	return ok(sentMessage{Message: m, About: i.aboutReply(id)})
 }
 
 func (s *Service) editReply(r *request) (reply, error) {
@@ -355,7 +423,7 @@ func (s *Service) editReply(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	var m proto.Message
+	var m sentMessage
 	if old, private := i.private[id]; private {
 		now := time.Now().UTC()
 		old.message.EditedTimestamp = &now
@@ -369,10 +437,12 @@ func (s *Service) editReply(r *request) (reply, error) {
 	return ok(m)
 }
 
-func (s *Service) editPublic(r *request, i *interaction, id proto.Snowflake, b replyBody) (proto.Message, error) {
-	var m proto.Message
+func (s *Service) editPublic(r *request, i *interaction, id proto.Snowflake, b replyBody) (sentMessage, error) {
+	var m sentMessage
 	params := map[string]string{"channel": i.channel.String(), "message": id.String()}
-	return m, s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageEdit, params, b.raw, &m)
+	err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageEdit, params, b.raw, &m)
+	m.About = i.aboutReply(id)
+	return m, err
 }
 
 func (s *Service) deleteReply(r *request) (reply, error) {
@@ -380,13 +450,20 @@ func (s *Service) deleteReply(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if i.deferred && r.text("reply") == originalReply {
+		if err := s.claimPromise(&i); err != nil {
+			return reply{}, err
+		}
+		s.untell(&i, i.id)
+		return noContent()
+	}
 	id, err := i.replyID(r.text("reply"))
 	if err != nil {
 		return reply{}, err
 	}
 	params := map[string]string{"channel": i.channel.String(), "message": id.String()}
 	if _, private := i.private[id]; private {
-		s.tellUser(i.user, "MESSAGE_DELETE", map[string]proto.Snowflake{"id": id, "channel_id": i.channel, "guild_id": i.guild})
+		s.untell(&i, id)
 	} else if err := s.askFor(r.ctx, i.actor(replyBody{}), i.guild, guild.OpMessageDelete, params, nil, nil); err != nil {
 		return reply{}, err
 	}

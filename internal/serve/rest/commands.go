@@ -19,7 +19,7 @@ import (
 
 func (s *Service) commandRoutes() []route {
 	writes := quota{20, 20 * time.Second}
-	var routes []route
+	routes := []route{s.indexRoute()}
 	for _, base := range []string{"/applications/{application}/commands", "/applications/{application}/guilds/{guild}/commands"} {
 		routes = append(routes,
 			route{pattern: "GET " + base, auth: bot, handle: s.withApp(s.listCommands)},
@@ -208,7 +208,7 @@ const (
 )
 
 func checkOptions(options []commandOption, depth int, f *form, at string) {
-	if len(options) > maxOptions || depth > maxOptionDepth {
+	if len(options) > maxOptions || (depth > maxOptionDepth && len(options) > 0) {
 		f.wrong(strings.TrimSuffix(at, "."), "BASE_TYPE_BAD_LENGTH", "Must be 25 or fewer in length, and groups no deeper than two.")
 		return
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"sync"
@@ -52,6 +53,8 @@ type interaction struct {
 	channel  proto.Snowflake
 	user     proto.Snowflake
 	source   proto.Snowflake // the message of a component
+	nonce    json.RawMessage // by which the user's client knows it; nil for none
+	about    *interactionMetadata
 	answerBy clock.Time
 	expires  clock.Time
 
@@ -66,7 +69,7 @@ type interaction struct {
 // privateReply is a message that only the user of the interaction gets. No guild
 // keeps it.
 type privateReply struct {
-	message proto.Message
+	message sentMessage
 	bytes   int
 }
 
@@ -114,7 +117,7 @@ func (t *interactions) with(token string, now clock.Time, f func(*interaction) e
 
 // keep stores or replaces a private reply; it fails when all of them together
 // are too much.
-func (t *interactions) keep(i *interaction, m proto.Message, bytes int) error {
+func (t *interactions) keep(i *interaction, m sentMessage, bytes int) error {
 	old, known := i.private[m.ID]
 	if (!known && len(i.private) >= maxReplies) || t.private-old.bytes+bytes > maxPrivateBytes {
 		return unavailable()

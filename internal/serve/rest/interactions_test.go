@@ -54,15 +54,35 @@ func (w *world) interaction(events <-chan guild.GatewayMessage) interactionCreat
 	}
 }
 
+// succeeded waits for the word to the owner that its use was answered, and
+// returns the nonce in it.
+func (w *world) succeeded(events <-chan guild.GatewayMessage, id proto.Snowflake) string {
+	w.t.Helper()
+	for {
+		e := next(w.t, events)
+		if e.User == nil || e.User.User != w.owner.ID || e.User.Event != "INTERACTION_SUCCESS" {
+			continue
+		}
+		var outcome struct {
+			ID    proto.Snowflake `json:"id"`
+			Nonce string          `json:"nonce"`
+		}
+		if err := json.Unmarshal(e.User.Data, &outcome); err != nil || outcome.ID != id {
+			w.t.Fatalf("%s, %v", e.User.Data, err)
+		}
+		return outcome.Nonce
+	}
+}
+
 // toUser waits for an event that the owner alone gets.
-func (w *world) toUser(events <-chan guild.GatewayMessage, event string) proto.Message {
+func (w *world) toUser(events <-chan guild.GatewayMessage, event string) sentMessage {
 	w.t.Helper()
 	for {
 		e := next(w.t, events)
 		if e.User == nil || e.User.User != w.owner.ID || e.User.Event != event {
 			continue
 		}
-		var m proto.Message
+		var m sentMessage
 		if err := json.Unmarshal(e.User.Data, &m); err != nil {
 			w.t.Fatal(err)
 		}
@@ -162,17 +182,80 @@ func TestDeferredAnswer(t *testing.T) {
 	if got := w.do("POST", callback, "", `{"type":5}`); got.status != 204 {
 		t.Fatalf("defer: %d %s", got.status, got.body)
 	}
+	promised := w.toUser(events, "MESSAGE_CREATE")
+	if promised.Flags != flagLoading || promised.ID != i.ID || promised.About == nil || promised.About.Name != "slow" {
+		t.Errorf("promised %+v", promised)
+	}
+	w.succeeded(events, i.ID)
 	w.pass(answerWithin * 2)
-	var loading, m proto.Message
+	var loading, m sentMessage
 	w.do("GET", hook+"/messages/@original", "", nil).into(t, &loading)
 	if loading.Flags&flagLoading == 0 {
 		t.Errorf("while it loads: %+v", loading)
 	}
 	w.do("PATCH", hook+"/messages/@original", "", `{"content":"at last"}`).into(t, &m)
-	var stored proto.Message
+	if gone := w.toUser(events, "MESSAGE_DELETE"); gone.ID != promised.ID || m.ID == promised.ID {
+		t.Errorf("the promise %s became %s, and %s went", promised.ID, m.ID, gone.ID)
+	}
+	if m.About == nil || m.About.ID != i.ID || m.About.User.ID != w.owner.ID || m.About.OriginalID != 0 {
+		t.Errorf("the answer is about %+v", m.About)
+	}
+	var stored sentMessage
 	w.do("GET", hook+"/messages/@original", "", nil).into(t, &stored)
-	if m.Content != "at last" || stored.ID != m.ID {
+	if m.Content != "at last" || stored.ID != m.ID || stored.About == nil {
 		t.Errorf("kept the promise with %+v, stored %+v", m, stored)
+	}
+	var more sentMessage
+	w.do("POST", hook, "", `{"content":"more"}`).into(t, &more)
+	if more.About == nil || more.About.OriginalID != m.ID {
+		t.Errorf("the follow-up is about %+v", more.About)
+	}
+}
+
+func TestDeferredAnswerIsWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	command := w.commands(`[{"name":"slow","description":"Slow"}]`)[0]
+	events := w.events()
+	w.use(map[string]any{"id": command.ID})
+	i := w.interaction(events)
+	w.do("POST", fmt.Sprintf("/api/v10/interactions/%s/%s/callback", i.ID, i.Token), "", `{"type":5,"data":{"flags":64}}`)
+	if m := w.toUser(events, "MESSAGE_CREATE"); m.Flags != flagLoading|flagEphemeral {
+		t.Errorf("promised %+v", m)
+	}
+	original := fmt.Sprintf("/api/v10/webhooks/%s/%s/messages/@original", i.ApplicationID, i.Token)
+	if got := w.do("DELETE", original, "", nil); got.status != 204 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if gone := w.toUser(events, "MESSAGE_DELETE"); gone.ID != i.ID {
+		t.Errorf("%s went", gone.ID)
+	}
+	if got := w.do("GET", original, "", nil); got.code(t) != proto.ErrUnknownMessage {
+		t.Errorf("a withdrawn @original: %d %s", got.status, got.body)
+	}
+}
+
+func TestSubcommandIsNamed(t *testing.T) {
+	w := newWorld(t)
+	command := w.commands(`[{"name":"queue","description":"d","options":[{"type":2,"name":"song","description":"d","options":[
+		{"type":1,"name":"add","description":"d","options":[{"type":3,"name":"title","description":"d","required":true}]}]}]}]`)[0]
+	events := w.events()
+	data := fmt.Sprintf(`{"id":"%s","options":[{"type":2,"name":"song","options":[{"type":1,"name":"add","options":[{"type":3,"name":"title","value":"x"}]}]}]}`, command.ID)
+	body := fmt.Sprintf(`{"type":2,"application_id":"%s","guild_id":"%s","channel_id":"%s","nonce":"n1","data":%s}`, w.bot.User.ID, w.guild.ID, w.text.ID, data)
+	if got := w.do("POST", "/api/v10/interactions", w.token, body); got.status != 204 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	i := w.interaction(events)
+	w.do("POST", fmt.Sprintf("/api/v10/interactions/%s/%s/callback", i.ID, i.Token), "", `{"type":4,"data":{"content":"added","flags":64}}`)
+	if m := w.toUser(events, "MESSAGE_CREATE"); m.About == nil || m.About.Name != "queue song add" || m.About.CommandType != 1 {
+		t.Errorf("the answer is about %+v", m.About)
+	}
+	if nonce := w.succeeded(events, i.ID); nonce != "n1" {
+		t.Errorf("nonce %q", nonce)
+	}
+	for _, nonce := range []string{`{}`, `[1]`, `true`, `"` + strings.Repeat("x", 40) + `"`} {
+		if got := w.do("POST", "/api/v10/interactions", w.token, strings.Replace(body, `"n1"`, nonce, 1)); got.code(t) != proto.ErrInvalidFormBody {
+			t.Errorf("nonce %s: %d %s", nonce, got.status, got.body)
+		}
 	}
 }
 
@@ -293,14 +376,14 @@ func TestInteractionsAreBounded(t *testing.T) {
 	for n := range maxInteractions + 10 {
 		i := &interaction{token: fmt.Sprint(n), answered: true, expires: clock.Time(1).Add(interactionsLive)}
 		p.add(i, 1)
-		if err := p.keep(i, proto.Message{ID: 1}, 100); err != nil {
+		if err := p.keep(i, sentMessage{Message: proto.Message{ID: 1}}, 100); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(p.byToken) != maxInteractions || len(p.order) != maxInteractions || p.private != 100*maxInteractions {
 		t.Errorf("%d by token, %d in order, %d bytes", len(p.byToken), len(p.order), p.private)
 	}
-	if p.keep(p.order[0], proto.Message{ID: 2}, maxPrivateBytes) == nil {
+	if p.keep(p.order[0], sentMessage{Message: proto.Message{ID: 2}}, maxPrivateBytes) == nil {
 		t.Error("private messages may take any memory")
 	}
 	p.add(&interaction{token: "new", expires: clock.Time(1).Add(3 * interactionsLive)}, clock.Time(1).Add(interactionsLive))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/store"
@@ -21,7 +22,10 @@ type use struct {
 	ChannelID     proto.Snowflake `json:"channel_id"`
 	MessageID     proto.Snowflake `json:"message_id"`
 	Data          json.RawMessage `json:"data"`
+	Nonce         json.RawMessage `json:"nonce"` // a string or number; comes back with the outcome
 }
+
+const maxNonce = 32 // bytes of its JSON
 
 // interactionMember is the user in an interaction, with what it may do in the
 // channel.
@@ -58,16 +62,24 @@ func (s *Service) useCommand(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if len(body.Nonce) > maxNonce || len(body.Nonce) > 0 && strings.IndexByte(`"-0123456789n`, body.Nonce[0]) < 0 {
+		return reply{}, invalid("nonce", "NONCE_TYPE_INVALID", "Must be an integer or a string of up to 25 characters.")
+	}
 	event, err := s.interactionContext(r, body, app)
 	if err != nil {
 		return reply{}, err
 	}
+	about := &interactionMetadata{ID: event.ID, Type: body.Type, User: r.user.User, Owners: event.Owners}
 	switch body.Type {
 	case interactionCommand:
-		event.Data, err = s.commandData(r, body, event.Member.Permissions)
+		var used usedCommand
+		if used, err = s.commandData(r, body, event.Member.Permissions); err == nil {
+			about.Name, about.CommandType = used.fullName(), used.Type
+			event.Data, err = json.Marshal(used)
+		}
 	case interactionComponent:
 		event.Message, err = s.componentMessage(r, body, app)
-		event.Data = body.Data
+		event.Data, about.MessageID = body.Data, body.MessageID
 	default:
 		err = invalid("type", "BASE_TYPE_CHOICES", "Value must be one of {2, 3}.")
 	}
@@ -78,6 +90,7 @@ func (s *Service) useCommand(r *request) (reply, error) {
 	s.pending.add(&interaction{
 		id: event.ID, kind: body.Type, app: app.ID, bot: *app.Bot, token: event.Token,
 		guild: body.GuildID, channel: body.ChannelID, user: r.user.ID, source: body.MessageID,
+		nonce: body.Nonce, about: about,
 		answerBy: now.Add(answerWithin), expires: now.Add(interactionsLive),
 	}, now)
 	s.tellUser(app.BotID, "INTERACTION_CREATE", event)
@@ -149,37 +162,45 @@ type resolved struct {
 }
 
 // commandData checks a use against the command as it is registered.
-func (s *Service) commandData(r *request, body use, may proto.Permissions) (json.RawMessage, error) {
+func (s *Service) commandData(r *request, body use, may proto.Permissions) (usedCommand, error) {
 	var used usedCommand
 	if err := decode(body.Data, &used); err != nil {
-		return nil, err
+		return used, err
 	}
 	c, err := s.store.CommandByID(r.ctx, body.ApplicationID, used.ID)
 	if errors.Is(err, store.ErrNotFound) || (err == nil && c.GuildID != 0 && c.GuildID != body.GuildID) {
-		return nil, unknownCommand()
+		return used, unknownCommand()
 	}
 	if err != nil {
-		return nil, err
+		return used, err
 	}
 	if !mayUse(c, may) {
-		return nil, fail(http.StatusForbidden, proto.ErrMissingPermissions, "Missing Permissions")
+		return used, fail(http.StatusForbidden, proto.ErrMissingPermissions, "Missing Permissions")
 	}
 	var defined []commandOption
 	if len(c.Options) > 0 {
 		if err := json.Unmarshal(c.Options, &defined); err != nil {
-			return nil, err
+			return used, err
 		}
 	}
 	var f form
 	checkUsed(used.Options, defined, &f, "data.options.")
 	if err := f.err(); err != nil {
-		return nil, err
+		return used, err
 	}
 	used.Name, used.Type, used.GuildID = c.Name, c.Type, c.GuildID
-	if used.Resolved, err = s.resolve(r, body, used); err != nil {
-		return nil, err
+	used.Resolved, err = s.resolve(r, body, used)
+	return used, err
+}
+
+// fullName is the command's name with those of the subcommand group and the
+// subcommand that were used.
+func (u *usedCommand) fullName() string {
+	name := u.Name
+	for options := u.Options; len(options) > 0 && options[0].Type <= optionSubGroup; options = options[0].Options {
+		name += " " + options[0].Name
 	}
-	return json.Marshal(used)
+	return name
 }
 
 // mayUse reports whether a member with these permissions may use a command; a
