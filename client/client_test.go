@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,8 +56,9 @@ func TestJoinAndTalk(t *testing.T) {
 			if p := nextPacket(t, v); string(p.Opus) != "three" {
 				t.Fatalf("a replayed packet came through: %+v", p)
 			}
+			eventually(t, "a ping", func() bool { return v.Stats().RTT > 0 })
 			s := v.Stats()
-			if s.Received != 3 || s.Replayed != 2 || s.Malformed != 1 || s.RTT <= 0 || s.Signalling.Sent == 0 || s.Signalling.Received == 0 {
+			if s.Received != 3 || s.Replayed != 2 || s.Malformed != 1 || s.Signalling.Sent == 0 || s.Signalling.Received == 0 {
 				t.Fatalf("stats %+v", s)
 			}
 			if err := v.Leave(deadline(t)); err != nil {
@@ -133,17 +135,22 @@ func TestGatewayFallsBackToIdentify(t *testing.T) {
 
 func waitTransport(t *testing.T, v *Voice, ssrc uint32) {
 	t.Helper()
+	eventually(t, "media over there", func() bool {
+		tr := v.transport.Load()
+		return tr != nil && tr.ssrc == ssrc
+	})
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
 	limit := time.After(10 * time.Second)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
-		if tr := v.transport.Load(); tr != nil && tr.ssrc == ssrc {
-			return
-		}
+	for !is() {
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatal("media did not come over")
+			t.Fatalf("there was not %s", what)
 		}
 	}
 }
@@ -254,6 +261,44 @@ func TestVoiceEnds(t *testing.T) {
 			for range v.Packets() {
 			}
 		})
+	}
+}
+
+// What ends on purpose says so: the server need not keep it for a resume.
+func TestGoodbyes(t *testing.T) {
+	f := newFake(t)
+	g, v := f.joined(t, VoiceOptions{})
+	bye := func(want ...string) {
+		t.Helper()
+		for len(want) > 0 { // in whatever order the server notices
+			select {
+			case got := <-f.byes:
+				i := slices.Index(want, got)
+				if i < 0 {
+					t.Fatalf("%s, want %s", got, want)
+				}
+				want = slices.Delete(want, i, i+1)
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no %s", want)
+			}
+		}
+	}
+	if err := v.Leave(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	bye("/ 1000")
+	if _, err := g.JoinVoice(deadline(t), fakeGuild, 301, VoiceOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.place(302)
+	f.mu.Unlock()
+	bye("/ 1000")
+	f.expect("op4 null", "op4 301", "voice identify 301 token-2", "select", "voice identify 302 token-3", "select")
+	g.Close()
+	bye("/ 1000", "/gateway 1000")
+	if err := g.Err(); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
 	}
 }
 

@@ -40,6 +40,7 @@ type fakeServer struct {
 	udp  *net.UDPConn
 	did  chan string
 	rtp  chan []byte // opened packets
+	byes chan string // how connections ended: their path and close code
 	key  [32]byte
 
 	mu       sync.Mutex
@@ -67,7 +68,7 @@ func newFake(t *testing.T) *fakeServer {
 		t.Fatal(err)
 	}
 	f := &fakeServer{
-		t: t, udp: udp, did: make(chan string, 256), rtp: make(chan []byte, 1024),
+		t: t, udp: udp, did: make(chan string, 256), rtp: make(chan []byte, 1024), byes: make(chan string, 256),
 		modes: []string{proto.ModeAES256GCM, proto.ModeXChaCha20},
 	}
 	for i := range f.key {
@@ -169,6 +170,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for {
 		_, data, err := conn.Read(r.Context())
 		if err != nil {
+			f.byes <- fmt.Sprint(r.URL.Path, " ", int(websocket.CloseStatus(err)))
 			return
 		}
 		var frame struct {

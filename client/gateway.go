@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,10 +114,10 @@ func (g *Gateway) Connect(ctx context.Context) error {
 // for all goroutines. It must not be called by an event handler.
 func (g *Gateway) Close() {
 	g.mu.Lock()
-	voices := make([]*Voice, 0, len(g.voices))
-	for _, v := range g.voices {
-		voices = append(voices, v)
+	if g.err == nil {
+		g.err = ErrClosed // from here on nobody joins
 	}
+	voices := slices.Collect(maps.Values(g.voices))
 	g.mu.Unlock()
 	for _, v := range voices {
 		v.end(ErrClosed)
@@ -409,10 +411,7 @@ func (g *Gateway) noteReady(data json.RawMessage) error {
 	g.lively.Store(true)
 	g.mu.Lock()
 	g.user, g.session = r.User, r.SessionID
-	voices := make([]*Voice, 0, len(g.voices))
-	for _, v := range g.voices {
-		voices = append(voices, v)
-	}
+	voices := slices.Collect(maps.Values(g.voices))
 	g.mu.Unlock()
 	select {
 	case <-g.ready:

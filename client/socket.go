@@ -16,7 +16,8 @@ import (
 const (
 	// handshakeTimeout bounds each step from dialling to being ready.
 	handshakeTimeout = 10 * time.Second
-	writeTimeout     = 10 * time.Second
+	writeTimeout     = 5 * time.Second
+	closeTimeout     = time.Second
 	// frameLimit is above any GUILD_CREATE of a guild with some ten thousand
 	// members.
 	frameLimit = 16 << 20
@@ -52,9 +53,10 @@ func dialSocket(ctx context.Context, c *Client, url string, t *traffic) (*socket
 		return nil, fmt.Errorf("client: dial: %w", err)
 	}
 	conn.SetReadLimit(frameLimit)
-	ctx, cancel := context.WithCancel(ctx)
+	// The reader outlives ctx, for a close frame to be sent when ctx ends.
+	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &socket{conn: conn, frames: make(chan []byte), cancel: cancel, traffic: t, acked: true}
-	go s.readLoop(ctx)
+	go s.readLoop(reading)
 	return s, nil
 }
 
@@ -96,25 +98,40 @@ func (s *socket) write(ctx context.Context, payload any) error {
 	if err != nil {
 		return fmt.Errorf("client: encode: %w", err)
 	}
-	ctx, done := context.WithTimeout(ctx, writeTimeout)
+	// A context that ends in the middle of a write would break the connection, and
+	// no close frame could follow.
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer done()
 	s.traffic.sent.Add(int64(len(data)))
 	return s.conn.Write(ctx, websocket.MessageText, data)
 }
 
-// close ends the connection with a close code, or without a handshake for code
-// zero, and waits for the reader.
+// close ends the connection with a close code, or as a cut for code zero, and
+// waits for the reader. A peer that does not answer the close frame is not waited
+// for long: another server may be waiting for us.
 func (s *socket) close(code proto.CloseCode, reason string) {
-	if code == 0 {
-		_ = s.conn.CloseNow()
-	} else {
-		// Close waits for the peer's answer, which the reader must not be in
-		// the way of.
-		go func() {
-			for range s.frames {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if code == 0 {
+			_ = s.conn.CloseNow()
+		} else {
+			_ = s.conn.Close(websocket.StatusCode(code), reason)
+		}
+	}()
+	limit := time.NewTimer(closeTimeout)
+	defer limit.Stop()
+	for frames := s.frames; closed != nil; {
+		select {
+		case _, ok := <-frames: // or the reader would never see the answer
+			if !ok {
+				frames = nil
 			}
-		}()
-		_ = s.conn.Close(websocket.StatusCode(code), reason)
+		case <-limit.C:
+			s.cancel()
+		case <-closed:
+			closed = nil
+		}
 	}
 	s.cancel()
 	for range s.frames {
