@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type Server struct {
 	// Lounge and Den are two voice channels, Chat a text channel.
 	Lounge, Den, Chat proto.Snowflake
 	http              http.Client
+	cfg               node.Config
 }
 
 // Start runs a server until the test ends. change may set its configuration.
@@ -44,10 +46,10 @@ func Start(t testing.TB, change ...func(*node.Config)) *Server {
 	if err != nil {
 		t.Fatalf("server: %v", err)
 	}
-	s := &Server{Node: n}
+	s := &Server{Node: n, cfg: cfg}
 	t.Cleanup(func() {
 		s.http.CloseIdleConnections()
-		n.Close(context.Background())
+		s.Close(context.Background())
 	})
 	var guild proto.Guild
 	s.Admin(t, http.MethodPost, "/guilds", map[string]string{"name": "Test"}, &guild)
@@ -56,6 +58,18 @@ func Start(t testing.TB, change ...func(*node.Config)) *Server {
 	s.Den = s.Channel(t, "den", proto.ChannelVoice)
 	s.Chat = s.Channel(t, "chat", proto.ChannelText)
 	return s
+}
+
+// Restart ends the server and starts another on the same data and TCP port.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.cfg.HTTP = strings.TrimPrefix(s.URL(), "http://")
+	s.Close(t.Context())
+	n, err := node.Start(t.Context(), s.cfg)
+	if err != nil {
+		t.Fatalf("server: %v", err)
+	}
+	s.Node = n
 }
 
 // Admin makes a call to the admin API, which must succeed.
