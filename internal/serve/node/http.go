@@ -108,10 +108,13 @@ func writeStatus(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// writeTimeout bounds a response, so that whoever takes none of it is cut. The
-// largest, of the app, fit through 2 KiB/s in it. WebSockets, being hijacked, have
-// bounds of their own.
-const writeTimeout = 2 * time.Minute
+// readTimeout bounds a request with its body, writeTimeout the response, so that
+// whoever sends or takes byte by byte is cut. The largest file of the app fits
+// through 2 KiB/s. WebSockets, being hijacked, have bounds of their own.
+const (
+	readTimeout  = 30 * time.Second
+	writeTimeout = 2 * time.Minute
+)
 
 // newServer returns the HTTP server. Its errors (failed handshakes, mostly) are
 // debug noise and would carry addresses, so they stay out of the log.
@@ -119,6 +122,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

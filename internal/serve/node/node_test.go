@@ -86,31 +86,53 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { close(l.conns); return nil }
 func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
+// stall makes one request of a handler and returns the connection once it is sent.
+func stall(t *testing.T, h http.HandlerFunc, request string) net.Conn {
+	t.Helper()
+	server := newServer(h, slog.New(slog.DiscardHandler))
+	client, conn := net.Pipe()
+	l := pipeListener{make(chan net.Conn, 1)}
+	l.conns <- conn
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		_ = client.Close()
+		<-done
+	})
+	if _, err := io.WriteString(client, request); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
 func TestWhoTakesNoAnswerIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ended := make(chan error, 1)
-		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		begin, ended := time.Now(), make(chan error, 1)
+		stall(t, func(w http.ResponseWriter, _ *http.Request) {
 			_, err := w.Write(make([]byte, 1<<20))
 			ended <- err
-		}), slog.New(slog.DiscardHandler))
-		client, conn := net.Pipe()
-		l := pipeListener{make(chan net.Conn, 1)}
-		l.conns <- conn
-		done := make(chan error, 1)
-		go func() { done <- server.Serve(l) }()
-		begin := time.Now()
-		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
+		}, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		if err := <-ended; err == nil {
 			t.Error("the whole answer was written to nobody")
 		}
 		if after := time.Since(begin); after != writeTimeout {
 			t.Errorf("cut after %v", after)
 		}
-		_ = server.Close()
-		_ = client.Close()
-		<-done
+	})
+}
+
+func TestWhoNeverEndsARequestIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		client := stall(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+			"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
+		if _, err := io.Copy(io.Discard, client); err != nil {
+			t.Error(err)
+		}
+		if after := time.Since(begin); after < readTimeout || after > readTimeout+time.Second {
+			t.Errorf("cut after %v", after)
+		}
 	})
 }
 
