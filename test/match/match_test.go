@@ -117,19 +117,22 @@ func TestOnlyTheRecordingMatches(t *testing.T) {
 		references[name] = NewReference(load(t, name))
 	}
 	for way, change := range ways {
-		for _, name := range names {
-			got := change(t, load(t, name))
-			for _, other := range names {
-				score, err := references[other].Score(got)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Logf("%-22s %-8s as %-8s %.3f", way, name, other, score)
-				if same := name == other; same && score < Same || !same && score > Different {
-					t.Errorf("%s of %s scores %.3f as %s", way, name, score, other)
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			for _, name := range names {
+				got := change(t, load(t, name))
+				for _, other := range names {
+					score, err := references[other].Score(got)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Logf("%s as %s: %.3f", name, other, score)
+					if same := name == other; same && score < Same || !same && score > Different {
+						t.Errorf("%s scores %.3f as %s", name, score, other)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
