@@ -7,6 +7,7 @@ import "./styles/entry.css";
 import "./styles/dock.css";
 import "./styles/shell.css";
 import "./styles/chat.css";
+import "./styles/commands.css";
 import "./styles/voice.css";
 import "./styles/overlays.css";
 import { start } from "./state/app";

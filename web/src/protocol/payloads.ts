@@ -96,6 +96,106 @@ export interface Message {
   nonce?: string | number;
   mentions?: User[];
   type?: number;
+  flags?: number;
+  embeds?: Embed[];
+  interaction_metadata?: InteractionMetadata;
+}
+
+export const MessageFlag = { ephemeral: 1 << 6, loading: 1 << 7 } as const;
+
+/** What a message answers. */
+export interface InteractionMetadata {
+  id: Snowflake;
+  type: number;
+  /** Of a command, with its subcommand. */
+  name?: string;
+  user: User;
+}
+
+/** Pictures and video of an embed are left out: they would tell a stranger's server who reads. */
+export interface Embed {
+  title?: string;
+  description?: string;
+  url?: string;
+  color?: number;
+  author?: { name?: string };
+  footer?: { text?: string };
+  fields?: { name: string; value: string; inline?: boolean }[];
+}
+
+export const CommandType = { slash: 1 } as const;
+
+export const OptionType = {
+  subcommand: 1,
+  group: 2,
+  string: 3,
+  integer: 4,
+  boolean: 5,
+  user: 6,
+  channel: 7,
+  role: 8,
+  mentionable: 9,
+  number: 10,
+  attachment: 11,
+} as const;
+
+export interface CommandOption {
+  type: number;
+  name: string;
+  description: string;
+  required?: boolean;
+  choices?: { name: string; value: string | number }[];
+  options?: CommandOption[];
+  channel_types?: number[];
+  min_value?: number;
+  max_value?: number;
+  min_length?: number;
+  max_length?: number;
+}
+
+export interface ApplicationCommand {
+  id: Snowflake;
+  type: number;
+  application_id: Snowflake;
+  name: string;
+  description: string;
+  options?: CommandOption[];
+  version: Snowflake;
+}
+
+export interface Application {
+  id: Snowflake;
+  name: string;
+  icon?: string | null;
+  bot?: User | null;
+}
+
+export interface CommandIndex {
+  applications: Application[];
+  application_commands: ApplicationCommand[];
+}
+
+/** An option as it is used. */
+export interface UsedOption {
+  type: number;
+  name: string;
+  value?: string | number | boolean;
+  options?: UsedOption[];
+}
+
+/** The body of POST /interactions. */
+export interface CommandUse {
+  type: 2;
+  application_id: Snowflake;
+  guild_id: Snowflake;
+  channel_id: Snowflake;
+  nonce: string;
+  data: { id: Snowflake; name: string; type: number; version: Snowflake; options: UsedOption[] };
+}
+
+export interface InteractionOutcome {
+  id: Snowflake;
+  nonce?: string | number;
 }
 
 export interface Ready {

@@ -17,6 +17,7 @@ export const Permission = {
   deafenMembers: 1n << 23n,
   moveMembers: 1n << 24n,
   useVad: 1n << 25n,
+  useCommands: 1n << 31n,
 } as const;
 
 const all = (1n << 62n) - 1n;

@@ -1,4 +1,4 @@
-import type { Channel, Instance, Invite, Message, Snowflake, User } from "./payloads";
+import type { Channel, CommandIndex, CommandUse, Instance, Invite, Message, Snowflake, User } from "./payloads";
 
 /** A refused request: Discord's error body, with field errors flattened to one message each. */
 export class ApiError extends Error {
@@ -82,6 +82,9 @@ export class Rest {
     this.#call<Message>("PATCH", `/channels/${channelId}/messages/${id}`, { content });
   remove = (channelId: Snowflake, id: Snowflake) => this.#call<void>("DELETE", `/channels/${channelId}/messages/${id}`);
   typing = (channelId: Snowflake) => this.#call<void>("POST", `/channels/${channelId}/typing`);
+
+  commandIndex = (guildId: Snowflake) => this.#call<CommandIndex>("GET", `/guilds/${guildId}/application-command-index`);
+  interact = (use: CommandUse) => this.#call<void>("POST", "/interactions", use);
 
   updateMember = (
     guildId: Snowflake,

@@ -7,6 +7,7 @@ import { channelPermissions, guildPermissions, has, Permission } from "../protoc
 import { Rest, type Entered } from "../protocol/rest";
 import { Call } from "./call";
 import { Chat } from "./chat";
+import { Commands } from "./commands";
 import { loadToken, saveToken, webSocketUrl } from "./env";
 import { prefs, setPrefs } from "./prefs";
 import { gatewayDead } from "./problems";
@@ -23,6 +24,7 @@ export const loaded = signal(false);
 
 export const rest = new Rest(() => token.value);
 export const chat = new Chat(rest);
+export const commands = new Commands(rest, (guildId, botId) => world.value.guilds.get(guildId)?.online.has(botId) ?? false);
 
 let gateway: Gateway | undefined;
 let awaited = new Set<Snowflake>();
@@ -108,6 +110,7 @@ function forget(): void {
   world.value = emptyWorld;
   loaded.value = false;
   chat.reset();
+  commands.reset();
   navigate({ name: "login" });
 }
 
@@ -134,6 +137,7 @@ function dispatch(type: string, data: unknown): void {
   const before = world.value;
   world.value = keepDuringReconnect(before, reduce(before, type, data), type);
   chat.dispatch(type, data, world.value.self);
+  commands.dispatch(type, data);
   trackLoading(type, data);
   call.dispatch(type, data);
   if (type === "MESSAGE_CREATE") markIfOpen(data as Message);

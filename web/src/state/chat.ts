@@ -121,6 +121,11 @@ export class Chat {
     this.#change(channelId, (log) => ({ pending: log.pending.filter((one) => one.nonce !== nonce) }));
   }
 
+  /** Takes a message that only this user sees off the screen; no server keeps it. */
+  dismiss(message: Message): void {
+    this.#change(message.channel_id, (log) => ({ messages: log.messages.filter((one) => one.id !== message.id) }));
+  }
+
   reset(): void {
     this.logs.value = new Map();
     this.typing.value = new Map();

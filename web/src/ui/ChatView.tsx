@@ -3,14 +3,14 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Channel, Message } from "../protocol/payloads";
 import { compareSnowflakes } from "../protocol/payloads";
 import { Permission } from "../protocol/permissions";
-import { can, chat, markRead, nameOf, rest, world } from "../state/app";
+import { can, chat, commands, markRead, nameOf, world } from "../state/app";
 import { emptyLog } from "../state/chat";
 import { prefs } from "../state/prefs";
-import { attempt } from "../state/toasts";
 import { announce } from "../state/ui";
 import type { Guild } from "../state/world";
+import { Composer } from "./Composer";
 import { Icon } from "./icons";
-import { MessageRow, PendingRow } from "./MessageRow";
+import { MessageRow, PendingRow, summary, UseRow } from "./MessageRow";
 
 /** Messages by one person within this time (ms) stand under one name. */
 const groupWithin = 7 * 60_000;
@@ -21,6 +21,8 @@ function startsGroup(message: Message, before: Message | undefined): boolean {
   return (
     !before ||
     before.author.id !== message.author.id ||
+    message.interaction_metadata !== undefined ||
+    before.interaction_metadata !== undefined ||
     Date.parse(message.timestamp) - Date.parse(before.timestamp) > groupWithin
   );
 }
@@ -87,10 +89,11 @@ export function ChatView({ guild, channel }: { guild: Guild; channel: Channel })
         {log.pending.map((pending) => (
           <PendingRow key={pending.nonce} channelId={channel.id} pending={pending} />
         ))}
+        {commands.uses.value.map((use) => use.channelId === channel.id && <UseRow key={use.nonce} use={use} />)}
       </div>
       <Typing guild={guild} channelId={channel.id} />
       {mayWrite ? (
-        <Composer key={channel.id} channel={channel} editLast={editLast} />
+        <Composer key={channel.id} guild={guild} channel={channel} editLast={editLast} />
       ) : (
         <p class="composer-closed">You can read here, but not write.</p>
       )}
@@ -138,7 +141,7 @@ function useAnnouncements(guild: Guild, messages: readonly Message[]): void {
     const last = messages.at(-1);
     const isNew = last && heard.current !== undefined && compareSnowflakes(last.id, heard.current) > 0;
     if (isNew && last.author.id !== world.value.self?.id) {
-      announce(`${nameOf(last.author.id, guild)}: ${last.content}`);
+      announce(`${nameOf(last.author.id, guild)}: ${summary(last)}`);
     }
     heard.current = last?.id;
   }, [messages]);
@@ -195,70 +198,5 @@ function Typing({ guild, channelId }: { guild: Guild; channelId: string }): JSX.
       )}
       {text}
     </p>
-  );
-}
-
-/** Typing is told again only after this long (ms): a mark lasts about ten seconds. */
-const typingEvery = 8000;
-const longestMessage = 2000;
-
-function Composer({ channel, editLast }: { channel: Channel; editLast: () => void }): JSX.Element {
-  const [text, setText] = useState("");
-  const area = useRef<HTMLTextAreaElement>(null);
-  const told = useRef(-Infinity);
-  useLayoutEffect(() => {
-    const element = area.current;
-    if (!element) return;
-    element.style.height = "auto";
-    element.style.height = `${Math.min(element.scrollHeight, 200)}px`;
-  }, [text]);
-  const send = () => {
-    const content = text.trim();
-    if (content === "") return;
-    setText("");
-    told.current = -Infinity;
-    void attempt(chat.send(channel.id, content));
-    area.current?.focus();
-  };
-  const type = (value: string) => {
-    setText(value);
-    if (value === "" || performance.now() - told.current < typingEvery) return;
-    told.current = performance.now();
-    rest.typing(channel.id).catch(() => undefined);
-  };
-  const left = longestMessage - text.length;
-  return (
-    <form
-      class="composer"
-      onSubmit={(event) => {
-        event.preventDefault();
-        send();
-      }}
-    >
-      <textarea
-        ref={area}
-        rows={1}
-        value={text}
-        maxLength={longestMessage}
-        data-testid="composer"
-        aria-label={`Message ${channel.name}`}
-        placeholder={`Write to ${channel.name}`}
-        onInput={(event) => type(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-            event.preventDefault();
-            send();
-          }
-          if (event.key === "ArrowUp" && text === "") {
-            event.preventDefault();
-            editLast();
-          }
-        }}
-      />
-      {left < 200 && <span class={`composer-left${left === 0 ? " none" : ""}`}>{left}</span>}
-      <button type="submit" class="icon-button send" aria-label="Send" disabled={text.trim() === ""}>
-        <Icon name="send" />
-      </button>
-    </form>
   );
 }
