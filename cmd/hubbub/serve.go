@@ -42,10 +42,15 @@ type serveCmd struct {
 	LogFormat string `name:"log-format" help:"text or json." env:"HUBBUB_LOG_FORMAT" default:"text" enum:"text,json"`
 }
 
-// Run serves until SIGINT or SIGTERM, or until a part of the server fails.
+// Run serves until a signal (SIGINT, SIGTERM, a closed terminal) or until a part of
+// the server fails.
 func (c *serveCmd) Run() error {
 	log := c.logger()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	n, err := node.Start(ctx, node.Config{
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
