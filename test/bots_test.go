@@ -98,7 +98,7 @@ func (b *botProcess) hear(t *testing.T, user proto.Snowflake, seconds float64) a
 	ear := harness.NewEar(t)
 	for n := uint16(0); ear.Seconds() < seconds; {
 		if l := b.next(t, "opus"); l.User == user.String() {
-			ear.Hear(t, n, l.Data)
+			ear.Hear(t, n, uint32(n)*audio.FrameSamples, l.Data)
 			n++
 		}
 	}

@@ -43,7 +43,7 @@ func TestBrowsersTalk(t *testing.T) {
 
 			cy, v := s.Join(t, "cy", s.Lounge, client.VoiceOptions{})
 			harness.Speak(t, v, harness.JFK)
-			harness.Matches(t, "Bob at Cy", harness.Listen(t, v, atAnn, 3), harness.LJSpeech, harness.JFK)
+			harness.Matches(t, "Bob at Cy", harness.Listen(t, v, atAnn, 4), harness.LJSpeech, harness.JFK)
 			harness.Matches(t, "Cy at Bob", bob.Capture(t, cy.ID, 4), harness.JFK, harness.LJSpeech)
 		})
 	}

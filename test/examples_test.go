@@ -91,7 +91,7 @@ func readOgg(t *testing.T, name string) audio.PCM {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ear.Hear(t, n, frame)
+		ear.Hear(t, n, uint32(n)*audio.FrameSamples, frame)
 	}
 }
 

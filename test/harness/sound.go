@@ -127,12 +127,17 @@ func Speak(t testing.TB, v *client.Voice, name string) (stop func()) {
 	return stop
 }
 
-// Ear decodes what one speaker says.
+// Ear decodes what one speaker says. Where a speaker pauses, and sends nothing, it
+// hears silence as long as the pause.
 type Ear struct {
-	dec *audio.Decoder
-	buf *audio.JitterBuffer
-	PCM audio.PCM
+	dec  *audio.Decoder
+	buf  *audio.JitterBuffer
+	next uint32 // timestamp at which PCM ends
+	PCM  audio.PCM
 }
+
+// longestPause is what an ear takes for a pause, in samples.
+const longestPause = 2 * audio.Rate
 
 // NewEar returns an ear that has heard nothing.
 func NewEar(t testing.TB) *Ear {
@@ -145,16 +150,23 @@ func NewEar(t testing.TB) *Ear {
 }
 
 // Hear takes in a packet.
-func (e *Ear) Hear(t testing.TB, sequence uint16, opus []byte) {
+func (e *Ear) Hear(t testing.TB, sequence uint16, timestamp uint32, opus []byte) {
 	t.Helper()
-	e.buf.Push(sequence, audio.Frame{Opus: opus})
+	e.buf.Push(sequence, audio.Frame{Opus: opus, Timestamp: timestamp})
 	for e.buf.Ready() {
-		f, _ := e.buf.Pop()
+		f, there := e.buf.Pop()
+		if !there {
+			continue // the next frame's timestamp tells how long it was
+		}
+		if pause := f.Timestamp - e.next; len(e.PCM.Samples) > 0 && pause <= longestPause {
+			e.PCM.Samples = append(e.PCM.Samples, make([]float32, pause)...)
+		}
 		pcm, err := e.dec.Decode(f.Opus)
 		if err != nil {
 			t.Fatalf("received Opus: %v", err)
 		}
 		e.PCM.Samples = append(e.PCM.Samples, pcm...)
+		e.next = f.Timestamp + uint32(len(pcm))
 	}
 }
 
@@ -173,7 +185,7 @@ func Listen(t testing.TB, v *client.Voice, user proto.Snowflake, seconds float64
 				t.Fatalf("voice ended while listening: %v", v.Err())
 			}
 			if p.UserID == user {
-				ear.Hear(t, p.Sequence, p.Opus)
+				ear.Hear(t, p.Sequence, p.Timestamp, p.Opus)
 			}
 		case <-limit:
 			t.Fatalf("heard only %.1f of %.1f s of user %d", ear.Seconds(), seconds, user)

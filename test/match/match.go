@@ -35,7 +35,7 @@ const (
 // recording, one below Different is another voice.
 const (
 	Same      = 0.6
-	Different = 0.45
+	Different = 0.5
 )
 
 // ErrSilent means that there is not enough sound to compare.
