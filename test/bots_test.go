@@ -123,7 +123,8 @@ func TestThirdPartyLibraries(t *testing.T) {
 		t.Fatalf("the packages of test/discordjs are missing: run `make deps`")
 	}
 	modern := []library{
-		{name: "discord.js", command: func(*testing.T) []string { return []string{"node", "discordjs/bot.mjs"} }},
+		{name: "discord.js", command: discordjs("@discordjs/voice")},
+		{name: "discord.js, voice 0.18", command: discordjs("@discordjs/voice-0.18")},
 		{name: "disgo AES-256-GCM", mode: proto.ModeAES256GCM, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
 		{name: "disgo XChaCha20-Poly1305", mode: proto.ModeXChaCha20, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
 	}
@@ -134,6 +135,14 @@ func TestThirdPartyLibraries(t *testing.T) {
 	t.Run("legacy", func(t *testing.T) {
 		tryLibraries(t, harness.Start(t, func(c *node.Config) { c.LegacyEncryption = true }), legacy)
 	})
+}
+
+// discordjs runs the bot with a version of @discordjs/voice: the newest speaks voice
+// gateway v8, the one before v4.
+func discordjs(voice string) func(*testing.T) []string {
+	return func(*testing.T) []string {
+		return []string{"env", "VOICE_PACKAGE=" + voice, "node", "discordjs/bot.mjs"}
+	}
 }
 
 type library struct {
@@ -152,7 +161,7 @@ func tryLibraries(t *testing.T, s *harness.Server, libraries []library) {
 				API: s.HTTPSURL() + "/api", Token: strings.TrimPrefix(account.Token, "Bot "),
 				Guild: s.Guild.String(), Channel: s.Lounge.String(), Play: harness.Ogg(t, harness.LJSpeech), Mode: l.mode,
 			}, l.command(t)...)
-			b.next(t, "ready")
+			t.Log(b.next(t, "ready").Message)
 			b.next(t, "playing")
 			harness.Matches(t, "the bot at the page", page.Capture(t, account.ID, 5), harness.LJSpeech, harness.JFK)
 			harness.Matches(t, "the page at the bot", b.hear(t, me, 5), harness.JFK, harness.LJSpeech)

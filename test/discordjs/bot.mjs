@@ -2,10 +2,13 @@
 // a channel, plays an Ogg Opus file over and over, and reports what it hears and
 // sees as JSON lines on standard output. It ends when standard input does.
 //
-// Environment: API (…/api), TOKEN, GUILD, CHANNEL, PLAY (a file).
+// Environment: API (…/api), TOKEN, GUILD, CHANNEL, PLAY (a file), and VOICE_PACKAGE
+// for another version of @discordjs/voice.
 import { createReadStream } from "node:fs";
 import { Client, Events, GatewayIntentBits } from "discord.js";
-import {
+
+const { API, TOKEN, GUILD, CHANNEL, PLAY, VOICE_PACKAGE = "@discordjs/voice" } = process.env;
+const {
   AudioPlayerStatus,
   EndBehaviorType,
   StreamType,
@@ -14,9 +17,8 @@ import {
   createAudioResource,
   entersState,
   joinVoiceChannel,
-} from "@discordjs/voice";
-
-const { API, TOKEN, GUILD, CHANNEL, PLAY } = process.env;
+  version,
+} = await import(VOICE_PACKAGE);
 const say = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
 
 const client = new Client({
@@ -36,7 +38,7 @@ client.on(Events.VoiceStateUpdate, (before, after) => {
 client.once(Events.ClientReady, async () => {
   const guild = await client.guilds.fetch(GUILD);
   const channel = await guild.channels.fetch(CHANNEL);
-  say("ready", { user: client.user.id, guild: guild.name, channel: channel.name });
+  say("ready", { user: client.user.id, guild: guild.name, channel: channel.name, message: `@discordjs/voice ${version}` });
 
   const connection = joinVoiceChannel({
     guildId: GUILD,
