@@ -32,7 +32,11 @@ export interface SessionDescription {
   sdp: string;
 }
 
+/** Bits of `speaking`. */
+export const SpeakingFlag = { voice: 1, priority: 1 << 2 } as const;
+
 export interface Speaking {
+  /** 0: not any more. */
   speaking: number;
   ssrc: number;
   user_id: Snowflake;

@@ -5,7 +5,7 @@ import { openWebSocket } from "../protocol/link";
 import type { Gateway } from "../protocol/gateway";
 import type { Channel, Snowflake, VoiceServerUpdate, VoiceState } from "../protocol/payloads";
 import { channelPermissions, has, Permission } from "../protocol/permissions";
-import { VoiceSession, type CloseAction } from "../protocol/voice";
+import { SpeakingFlag, VoiceSession, type CloseAction } from "../protocol/voice";
 import { Peer, type TransportState } from "../rtc/peer";
 import { compare, sample, type ConnectionStats, type Sample } from "../rtc/stats";
 import { testMode, webSocketUrl } from "./env";
@@ -27,6 +27,8 @@ const answerWithin = 5000;
 const mediaWithin = 8000;
 /** The sender stops this long (ms) after the gate closed, so that listeners hear the fade and not a cut. */
 const stopSendingAfter = 120;
+/** A cut of the signalling shorter than this (ms) is mended before anyone need read of it. */
+const quietFor = 1000;
 /** Rejoins in a row before the user is asked. */
 const mostRejoins = 3;
 
@@ -60,6 +62,8 @@ export class Call {
   /** Pings of the last minute, ms. */
   readonly pings = signal<readonly number[]>([]);
   readonly endpoint = signal("");
+  /** The voice server's WebSocket is being resumed, while the sound goes on. */
+  readonly resuming = signal(false);
   readonly mic = new Microphone((track) => void this.#peer?.setTrack(track ?? null));
   readonly playback = new Playback((blocked) => this.#autoplay(blocked));
   /** What the user should know first. */
@@ -67,6 +71,8 @@ export class Call {
 
   readonly #world: () => World;
   readonly #gateway: () => Gateway | undefined;
+  /** Priority speakers who speak now. */
+  readonly #priority = new Set<Snowflake>();
   #session: VoiceSession | undefined;
   #peer: Peer | undefined;
   #ssrc = 0;
@@ -79,6 +85,7 @@ export class Call {
   #answerTimer: ReturnType<typeof setTimeout> | undefined;
   #mediaTimer: ReturnType<typeof setTimeout> | undefined;
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
+  #resumeTimer: ReturnType<typeof setTimeout> | undefined;
   #statsTimer: ReturnType<typeof setInterval> | undefined;
   #sample: Sample | undefined;
 
@@ -305,7 +312,7 @@ export class Call {
       speaking: ({ user_id, ssrc, speaking }) => {
         if (user_id === world.self?.id) return;
         peer.speaking(user_id, ssrc, speaking !== 0);
-        this.#setSpeaking(user_id, speaking !== 0);
+        this.#setSpeaking(user_id, speaking !== 0, (speaking & SpeakingFlag.priority) !== 0);
       },
       connected: () => undefined,
       disconnected: (userId) => this.#left(userId),
@@ -376,9 +383,12 @@ export class Call {
 
   #signalling(up: boolean): void {
     const state = this.state.value;
+    clearTimeout(this.#resumeTimer);
+    if (up) this.resuming.value = false;
+    if (!state || up) return;
     // Media goes on without signalling: only a call that has none yet is held up by it.
-    if (!state || this.transport.value === "connected") return;
-    if (!up && state.phase === "connecting") this.state.value = { ...state, phase: "reconnecting" };
+    if (this.transport.value === "connected") this.#resumeTimer = setTimeout(() => (this.resuming.value = true), quietFor);
+    else if (state.phase === "connecting") this.state.value = { ...state, phase: "reconnecting" };
   }
 
   #mediaLate(): void {
@@ -451,7 +461,12 @@ export class Call {
     else this.#stopTimer = setTimeout(() => void this.#peer?.setSending(false), stopSendingAfter);
   }
 
-  #setSpeaking(userId: Snowflake, speaking: boolean): void {
+  #setSpeaking(userId: Snowflake, speaking: boolean, priority = false): void {
+    if (this.#priority.has(userId) !== priority) {
+      if (priority) this.#priority.add(userId);
+      else this.#priority.delete(userId);
+      this.playback.setPriority(this.#priority);
+    }
     if (this.speaking.value.has(userId) === speaking) return;
     const next = new Set(this.speaking.value);
     if (speaking) next.add(userId);
@@ -486,11 +501,14 @@ export class Call {
   #disposeSession(): void {
     clearTimeout(this.#answerTimer);
     clearTimeout(this.#mediaTimer);
+    clearTimeout(this.#resumeTimer);
     clearInterval(this.#statsTimer);
+    this.resuming.value = false;
     this.#session?.close();
     this.#peer?.close();
     this.#session = undefined;
     this.#peer = undefined;
+    this.#priority.clear();
     this.playback.clear();
     this.speaking.value = new Set();
     this.stats.value = undefined;

@@ -18,6 +18,15 @@ export const dialog = signal<Dialog | undefined>(undefined);
 /** What a phone shows of the three panes; a desktop shows all. */
 export const pane = signal<"list" | "main" | "members">("list");
 
+/** The window shows one pane at a time, as the style sheets have it too. */
+export const narrow = signal(false);
+
+if (typeof matchMedia === "function") {
+  const query = matchMedia("(max-width: 760px)");
+  narrow.value = query.matches;
+  query.addEventListener("change", () => (narrow.value = query.matches));
+}
+
 export type MenuItem =
   | {
       kind: "action";

@@ -5,7 +5,7 @@ import { can, currentChannel, currentGuild, gatewayStatus, loaded, openGuild, to
 import { prefs, setPrefs } from "../state/prefs";
 import { navigate, route } from "../state/route";
 import { dismissToast, toasts } from "../state/toasts";
-import { announcement, dialog, pane } from "../state/ui";
+import { announcement, dialog, narrow, pane } from "../state/ui";
 import { isVoice, occupants } from "../state/world";
 import { Banner } from "./Banner";
 import { ChatView } from "./ChatView";
@@ -87,8 +87,9 @@ function Shell(): JSX.Element {
     <div class={`shell pane-${pane.value}${offline ? " offline" : ""}`}>
       <Banner />
       <Rail />
-      <div class="side">
-        {guild ? <Sidebar guild={guild} /> : <aside class="sidebar" />}
+      {/* A phone shows one pane at a time, and each of them is the page then. */}
+      <div class="side" role={narrow.value && pane.value === "list" ? "main" : undefined}>
+        {guild ? <Sidebar guild={guild} /> : <div class="sidebar" />}
         <Dock />
       </div>
       <Main />
@@ -115,7 +116,7 @@ function Main(): JSX.Element {
   const showMembers = prefs.value[open] || pane.value === "members";
   const topic = voice ? `${occupants(world.value, guild, channel.id).length} here` : channel.topic;
   const toggleMembers = () => {
-    if (window.matchMedia("(max-width: 760px)").matches) pane.value = pane.value === "members" ? "main" : "members";
+    if (narrow.value) pane.value = pane.value === "members" ? "main" : "members";
     else setPrefs({ [open]: !prefs.value[open] });
   };
   return (

@@ -73,6 +73,7 @@ function CallRow({ state }: { state: CallState }): JSX.Element {
   const channel = guild?.channels.get(state.channelId);
   const connected = state.phase === "connected";
   const ping = call.stats.value?.ping;
+  const resuming = connected && call.resuming.value;
   return (
     <div class={`call-row ${state.phase}`}>
       <button
@@ -86,11 +87,10 @@ function CallRow({ state }: { state: CallState }): JSX.Element {
         <SignalBars ping={ping ?? (connected ? 0 : undefined)} lost={!connected} />
         <span class="call-text">
           <strong data-testid={connected ? "voice-connected" : "voice-pending"} aria-live="polite">
-            {phaseText[state.phase]}
+            {resuming ? "Reconnecting…" : phaseText[state.phase]}
           </strong>
           <span>
-            {channel?.name ?? "…"}
-            {guild ? ` · ${guild.name}` : ""}
+            {resuming ? "The sound goes on" : `${channel?.name ?? "…"}${guild ? ` · ${guild.name}` : ""}`}
           </span>
         </span>
       </button>

@@ -100,7 +100,7 @@ export function Sidebar({ guild }: { guild: Guild }): JSX.Element {
   // One stop for the Tab key; the arrows go on from there.
   const stop = focused ?? currentChannel.value?.id ?? groups[0]?.channels[0]?.id;
   return (
-    <aside class="sidebar" aria-label={guild.name}>
+    <nav class="sidebar" aria-label={guild.name}>
       <header class="sidebar-head">
         <button type="button" class="guild-name" aria-haspopup="menu" onClick={(event) => openMenu(event, guild.name, guildMenu(guild))}>
           <h1>{guild.name}</h1>
@@ -141,7 +141,7 @@ export function Sidebar({ guild }: { guild: Guild }): JSX.Element {
           );
         })}
       </div>
-    </aside>
+    </nav>
   );
 }
 

@@ -148,7 +148,7 @@ function EditChannel({ channel }: { channel: Channel }): JSX.Element {
 }
 
 const ages = [
-  { value: "1800", label: "30 minutes" },
+  { value: "1800", label: "30 min" },
   { value: "86400", label: "1 day" },
   { value: "604800", label: "7 days" },
   { value: "0", label: "Never" },
