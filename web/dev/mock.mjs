@@ -16,9 +16,9 @@ const mime = {
   ".wasm": "application/wasm",
   ".webmanifest": "application/manifest+json",
 };
-// What the app needs, and no more: the same policy a real server should send.
+// The policy that the server sends, which is no more than the app needs.
 const policy =
-  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; font-src 'self'; manifest-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+  "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; media-src 'none'; connect-src 'self' ws: wss:; object-src 'none'; frame-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const epoch = 1420070400000;
 let sequence = 0;

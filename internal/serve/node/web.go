@@ -15,9 +15,9 @@ import (
 
 // contentSecurityPolicy lets the app run its own code and WebAssembly, reach
 // voice servers, and nothing else.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; " +
-	"img-src 'self'; font-src 'self'; manifest-src 'self'; connect-src 'self' ws: wss:; " +
-	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+const contentSecurityPolicy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; " +
+	"img-src 'self'; media-src 'none'; connect-src 'self' ws: wss:; " +
+	"object-src 'none'; frame-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // asset is one file of the app, ready to send.
 type asset struct {
