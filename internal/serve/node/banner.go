@@ -20,7 +20,7 @@ func (n *Node) Banner(w io.Writer) {
 	if n.ownerLink != "" {
 		line("Owner", "%s/invite/%s  (works once: who enters by it runs the place)", base, n.ownerLink)
 	}
-	if n.authority != nil {
+	if n.cfg.Domain == "" {
 		for _, ip := range lanAddresses() {
 			line("On the LAN", "https://%s", net.JoinHostPort(ip, n.port))
 		}

@@ -29,11 +29,7 @@ func (n *Node) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", n.ready)
 	mux.Handle("GET /metrics", n.private(promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{})))
-	mux.HandleFunc("GET /ca.pem", func(w http.ResponseWriter, r *http.Request) {
-		if n.authority == nil {
-			http.NotFound(w, r)
-			return
-		}
+	mux.HandleFunc("GET /ca.pem", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
 		_, _ = w.Write(n.authority.PEM())
 	})

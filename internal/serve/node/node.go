@@ -54,7 +54,7 @@ type Node struct {
 	gateway   *gateway.Service
 	rest      *rest.Service
 	app       *app
-	authority *tlsmux.Authority // nil with a domain
+	authority *tlsmux.Authority
 	server    *http.Server
 	port      string
 
@@ -245,17 +245,17 @@ func (n *Node) listen(context.Context) error {
 }
 
 func (n *Node) tlsConfig() (*tls.Config, error) {
-	if n.cfg.Domain != "" {
-		return tlsmux.DomainTLSConfig(n.group.Context(), tlsmux.DomainConfig{
-			Domain: n.cfg.Domain, Email: n.cfg.ACMEEmail, CA: n.cfg.ACMECA, Dir: filepath.Join(n.cfg.DataDir, "certificates"),
-		})
-	}
 	a, err := tlsmux.OpenAuthority(n.cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	n.authority = a
-	return a.TLSConfig(), nil
+	if n.cfg.Domain == "" {
+		return a.TLSConfig(), nil
+	}
+	return tlsmux.DomainTLSConfig(n.group.Context(), tlsmux.DomainConfig{
+		Domain: n.cfg.Domain, Email: n.cfg.ACMEEmail, CA: n.cfg.ACMECA, Dir: filepath.Join(n.cfg.DataDir, "certificates"), Log: n.log,
+	}, a)
 }
 
 // greet makes the first guild and tells ctl where this server is.
@@ -311,13 +311,8 @@ func listenHost(address string) string {
 	return host
 }
 
-// CAFile returns the local authority's certificate, or "" with a domain.
-func (n *Node) CAFile() string {
-	if n.authority == nil {
-		return ""
-	}
-	return n.authority.Path()
-}
+// CAFile returns the local authority's certificate.
+func (n *Node) CAFile() string { return n.authority.Path() }
 
 // AdminToken returns the token of the admin API.
 func (n *Node) AdminToken() string { return n.adminToken }
