@@ -39,6 +39,29 @@ const people = [
   { ...person(8, "Tuner", "tuner"), bot: true },
 ];
 
+const bot = people[7];
+
+const option = (type, name, description, more = {}) => ({ type, name, description, ...more });
+const command = (n, name, description, options = []) => ({ id: `70000000000000200${n}`, type: 1, application_id: bot.id, name, description, options, version: "1" });
+const commandIndex = {
+  applications: [{ id: bot.id, name: "Tuner", icon: null, bot }],
+  application_commands: [
+    command(1, "play", "Plays a recording in your voice channel", [
+      option(3, "title", "What to play", { required: true }),
+      option(4, "volume", "How loud, in percent", { min_value: 0, max_value: 200 }),
+      option(3, "quality", "How fine", { choices: [{ name: "Good", value: "good" }, { name: "Best", value: "best" }] }),
+    ]),
+    command(2, "whisper", "Says something to you alone"),
+    command(3, "think", "Takes its time"),
+    command(4, "sulk", "Never answers"),
+    command(5, "queue", "What comes next", [
+      option(1, "add", "Puts a recording at the end", { options: [option(3, "title", "What to add", { required: true })] }),
+      option(1, "show", "Shows what is waiting"),
+    ]),
+  ],
+  version: "1",
+};
+
 /** A community as GUILD_CREATE tells of it, with six people talking. */
 function makeWorld() {
   const state = (n, channel, more = {}) => ({
@@ -152,6 +175,22 @@ export async function startMock(port = 18100) {
       return message;
     }],
     ["POST", /^\/channels\/(\d+)\/typing$/, () => [204]],
+    ["GET", /^\/guilds\/(\d+)\/application-command-index$/, () => commandIndex],
+    ["POST", /^\/interactions$/, (request, body) => {
+      const user = tokenOf(request);
+      // "/sulk" shows what becomes of a command that nobody answers.
+      if (body.data.name === "sulk") return [204];
+      const about = { id: snowflake(), type: 2, name: body.data.name, user, authorizing_integration_owners: { 0: guildId } };
+      const answer = { id: snowflake(), channel_id: body.channel_id, guild_id: guildId, author: bot, type: 20, flags: 0, content: "", timestamp: new Date().toISOString(), interaction_metadata: about };
+      const answers = {
+        play: { embeds: [{ title: "Now playing", description: `**${body.data.options[0]?.value}**`, color: 0xf3ae2b, fields: [{ name: "Asked by", value: `<@${user.id}>`, inline: true }], footer: { text: "Tuner" } }] },
+        whisper: { content: "Between us: the next one is better.", flags: 64 },
+        think: { flags: 128 },
+      };
+      broadcast("MESSAGE_CREATE", { ...answer, ...answers[body.data.name] });
+      broadcast("INTERACTION_SUCCESS", { id: about.id, nonce: body.nonce });
+      return [204];
+    }],
     ["PATCH", /^\/guilds\/(\d+)\/members\/(\d+)$/, (_request, body, _guild, id) => {
       const state = guild.voice_states.find((one) => one.user_id === id);
       if (state) broadcast("VOICE_STATE_UPDATE", Object.assign(state, body));

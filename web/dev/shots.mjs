@@ -81,6 +81,25 @@ const scenes = {
     mock.broadcast("TYPING_START", { channel_id: mock.ids.general, user_id: mock.people[2].id, timestamp: 0 });
     await pause(300);
   },
+  async commands(page, mock) {
+    await enter(page, mock);
+    await page.click(byTestId(`channel-${mock.ids.general}`));
+    await page.waitForSelector(".message");
+    await page.type(byTestId("composer"), "/");
+    await page.waitForSelector("[role=option]");
+  },
+  async command(page, mock) {
+    await scenes.commands(page, mock);
+    for (const name of ["whisper", "think", "sulk"]) {
+      if (name !== "whisper") await page.type(byTestId("composer"), "/");
+      await page.type(byTestId("composer"), `${name} `);
+      await page.keyboard.press("Enter");
+      await page.waitForSelector(byTestId("composer"));
+    }
+    await pause(4300);
+    await page.type(byTestId("composer"), "/play So What");
+    await page.waitForSelector(byTestId("option-title"));
+  },
   async settings(page, mock) {
     await join_(page, mock);
     await page.click(byTestId("settings"));

@@ -10,6 +10,7 @@ interface Props {
   isOffline: (usable: Usable) => boolean;
   choose: (usable: Usable) => void;
   hover: (index: number) => void;
+  keyDown: (event: KeyboardEvent) => void;
 }
 
 export const optionId = (list: string, index: number) => `${list}-${index}`;
@@ -24,10 +25,24 @@ export function useActiveInView(active: number) {
 }
 
 /** The commands that fit what was typed after the slash. */
-export function CommandPicker({ id, found, active, isOffline, choose, hover }: Props): JSX.Element {
+export function CommandPicker({ id, found, active, isOffline, choose, hover, keyDown }: Props): JSX.Element {
   const list = useActiveInView(active);
   return (
-    <div class="picker" id={id} ref={list} role="listbox" aria-label="Commands">
+    <div
+      class="picker"
+      id={id}
+      ref={list}
+      role="listbox"
+      aria-label="Commands"
+      // A list that scrolls can be reached by itself, too; its keys are the same then.
+      tabIndex={0}
+      aria-activedescendant={optionId(id, active)}
+      onKeyDown={(event) => {
+        // Closed by this key, the list would take the focus with it.
+        if (event.key === "Escape") event.currentTarget.closest("form")?.querySelector("textarea")?.focus();
+        keyDown(event);
+      }}
+    >
       {found.map((usable, index) => (
         <div
           key={`${usable.command.id} ${usable.name}`}

@@ -154,6 +154,36 @@ function usePicker(guild: Guild, channel: Channel, text: string, choose: (draft:
     const required = usable.options.filter((option) => option.required);
     choose({ usable, filled: Object.fromEntries(required.map(({ name }) => [name, ""])) });
   };
+  /** Takes a key, if it is for the list. */
+  const key = (event: KeyboardEvent): boolean => {
+    const usable = found[active];
+    if (wanted && event.key === "Enter" && known?.state === "loading") {
+      // Perhaps a command, perhaps not: said aloud in the channel it could not be taken back.
+      event.preventDefault();
+      return true;
+    }
+    if (!usable) return false;
+    switch (event.key) {
+      case "ArrowDown":
+        setActive((active + 1) % found.length);
+        break;
+      case "ArrowUp":
+        setActive((active + found.length - 1) % found.length);
+        break;
+      case "Enter":
+      case "Tab":
+        if (event.shiftKey) return false;
+        pick(usable);
+        break;
+      case "Escape":
+        setDismissed(true);
+        break;
+      default:
+        return false;
+    }
+    event.preventDefault();
+    return true;
+  };
   return {
     attributes: {
       "aria-autocomplete": "list" as const,
@@ -163,7 +193,7 @@ function usePicker(guild: Guild, channel: Channel, text: string, choose: (draft:
     },
     view: (
       <>
-        {open && <CommandPicker id={id} found={found} active={active} isOffline={isOffline} choose={pick} hover={setActive} />}
+        {open && <CommandPicker id={id} found={found} active={active} isOffline={isOffline} choose={pick} hover={setActive} keyDown={key} />}
         {wanted && !open && <Nothing state={known?.state} bare={text === "/"} />}
         <span class="sr-only" role="status">
           {open ? `${found.length} ${found.length === 1 ? "command" : "commands"}. Arrow keys to choose, Enter to take one.` : ""}
@@ -184,36 +214,7 @@ function usePicker(guild: Guild, channel: Channel, text: string, choose: (draft:
       if (use) choose(use);
       return use !== undefined;
     },
-    /** Takes a key, if it is for the list. */
-    key: (event: KeyboardEvent): boolean => {
-      const usable = found[active];
-      if (wanted && event.key === "Enter" && known?.state === "loading") {
-        // Perhaps a command, perhaps not: said aloud in the channel it could not be taken back.
-        event.preventDefault();
-        return true;
-      }
-      if (!usable) return false;
-      switch (event.key) {
-        case "ArrowDown":
-          setActive((active + 1) % found.length);
-          break;
-        case "ArrowUp":
-          setActive((active + found.length - 1) % found.length);
-          break;
-        case "Enter":
-        case "Tab":
-          if (event.shiftKey) return false;
-          pick(usable);
-          break;
-        case "Escape":
-          setDismissed(true);
-          break;
-        default:
-          return false;
-      }
-      event.preventDefault();
-      return true;
-    },
+    key,
   };
 }
 
