@@ -128,7 +128,17 @@ const settle = () => vi.advanceTimersByTimeAsync(0);
 
 function setUp() {
   const sockets = fakeSockets();
-  fakes.open = sockets.open;
+  fakes.open = (url) => {
+    sockets.open(url);
+    const socket = sockets.last();
+    const send = socket.send.bind(socket);
+    // Only a voice server that answers heartbeats is taken to be there.
+    socket.send = (data) => {
+      send(data);
+      if (socket.sent.at(-1)?.op === 3) socket.say({ op: 6, d: { t: 0 } });
+    };
+    return socket;
+  };
   let world: World = emptyWorld;
   const asked: unknown[][] = [];
   let connected = true;
