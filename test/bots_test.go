@@ -163,8 +163,8 @@ func tryLibraries(t *testing.T, s *harness.Server, libraries []library) {
 			}, l.command(t)...)
 			t.Log(b.next(t, "ready").Message)
 			b.next(t, "playing")
-			harness.Matches(t, "the bot at the page", page.Capture(t, account.ID, 5), harness.LJSpeech, harness.JFK)
-			harness.Matches(t, "the page at the bot", b.hear(t, me, 5), harness.JFK, harness.LJSpeech)
+			harness.Hears(t, "the bot at the page", func() audio.PCM { return page.Capture(t, account.ID, 5) }, harness.LJSpeech, harness.JFK)
+			harness.Hears(t, "the page at the bot", func() audio.PCM { return b.hear(t, me, 5) }, harness.JFK, harness.LJSpeech)
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"hubbub.dev/hubbub/client"
+	"hubbub.dev/hubbub/client/audio"
 	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/browser"
 	"hubbub.dev/hubbub/test/harness"
@@ -22,9 +23,9 @@ func TestEverybodyComesBackAfterARestart(t *testing.T) {
 	harness.Listen(t, v, me, 0.5)
 
 	s.Restart(t)
-	harness.Matches(t, "Ann at Bob", harness.Listen(t, v, me, 4), harness.JFK, harness.LJSpeech)
+	harness.Hears(t, "Ann at Bob", func() audio.PCM { return harness.Listen(t, v, me, 4) }, harness.JFK, harness.LJSpeech)
 	page.Wait(t, `window.hubbub.state().connected && window.unreloaded`)
-	harness.Matches(t, "Bob at Ann", page.Capture(t, bob.ID, 5), harness.LJSpeech, harness.JFK)
+	harness.Hears(t, "Bob at Ann", func() audio.PCM { return page.Capture(t, bob.ID, 5) }, harness.LJSpeech, harness.JFK)
 	if v.Err() != nil {
 		t.Fatal(v.Err())
 	}

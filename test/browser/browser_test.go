@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"hubbub.dev/hubbub/client/audio"
 	"hubbub.dev/hubbub/test/harness"
 )
 
@@ -52,7 +53,7 @@ func TestMicrophoneComesThrough(t *testing.T) {
 			if answer != "called" || a.Name() != name {
 				t.Fatalf("%s answered %q", a.Name(), answer)
 			}
-			harness.Matches(t, name, a.Capture(t, 1, 5), harness.JFK, harness.LJSpeech)
+			harness.Hears(t, name, func() audio.PCM { return a.Capture(t, 1, 5) }, harness.JFK, harness.LJSpeech)
 			err := a.Page.Eval(t.Context(), `Promise.reject(new Error("no luck"))`, nil)
 			if err == nil || !strings.Contains(err.Error(), "no luck") {
 				t.Fatalf("a rejection came back as %v", err)
