@@ -219,6 +219,9 @@ type Message struct {
 	Flags            int               `json:"flags"`
 	ApplicationID    Snowflake         `json:"application_id,omitempty"`
 	MessageReference json.RawMessage   `json:"message_reference,omitempty"`
+	// InteractionMetadata says which use of a command or component the message
+	// answers.
+	InteractionMetadata json.RawMessage `json:"interaction_metadata,omitempty"`
 }
 
 // Invite lets people into a guild (Resources, "Invite").

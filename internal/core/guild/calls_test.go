@@ -280,6 +280,22 @@ func TestMessageContentIsForThoseWhoAskedForIt(t *testing.T) {
 	}
 }
 
+func TestAnswerSaysWhatItAnswers(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann)
+	h.want(h.as(bot, OpMessageCreate, `{"content":"a","interaction_metadata":{"id":"1"},"application_id":"2"}`, "channel=200"), 200, 0)
+	if m := dispatched[proto.Message](h, "MESSAGE_CREATE")[0]; m.InteractionMetadata != nil || m.ApplicationID != 0 {
+		t.Errorf("a sender says by itself what it answers: %+v", m)
+	}
+	for about, kind := range map[string]int{`{"id":"1","type":2}`: typeCommandAnswer, `{"id":"1","type":3}`: 0} {
+		h.want(h.as(bot, OpMessageCreate, `{"content":"a"}`, "channel=200", "application=5", "interaction="+about), 200, 0)
+		m := dispatched[proto.Message](h, "MESSAGE_CREATE")[0]
+		if string(m.InteractionMetadata) != about || m.ApplicationID != 5 || m.Type != kind {
+			t.Errorf("%s: %+v", about, m)
+		}
+	}
+}
+
 // TestRollback takes back every operation that succeeds, and compares all there is.
 func TestRollback(t *testing.T) {
 	for _, c := range []struct{ op, body, params string }{

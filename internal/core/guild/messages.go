@@ -118,7 +118,7 @@ const (
 	OpMemberRoleRemove = "member.role.remove" // p: user, role
 
 	OpMessageAccess = "message.access" // p: channel → 204 when the actor may read the history
-	OpMessageCreate = "message.create" // p: channel; b: {content, nonce, tts, embeds, message_reference, components, flags}
+	OpMessageCreate = "message.create" // p: channel, and for the answer to an interaction application and interaction (its metadata in JSON); b: {content, nonce, tts, embeds, message_reference, components, flags}
 	OpMessageEdit   = "message.edit"   // p: channel, message; b: {content, embeds, components}
 	OpMessageDelete = "message.delete" // p: channel, message
 	OpTyping        = "typing"         // p: channel

@@ -15,7 +15,10 @@ const (
 	maxAttached   = 64 << 10 // bytes of embeds and components together
 	maxNonceText  = 25
 
-	typeReply = 19
+	typeReply         = 19
+	typeCommandAnswer = 20
+
+	interactionCommand = 2 // type of an interaction that uses a command
 
 	// Flags that a sender may set: SUPPRESS_EMBEDS, EPHEMERAL,
 	// SUPPRESS_NOTIFICATIONS, IS_COMPONENTS_V2.
@@ -59,6 +62,9 @@ func (g *Guild) createMessage(c *call) (any, error) {
 	m.Flags &= settableFlags
 	m.Nonce = readNonce(c.form)
 	g.readReference(c.form, &m)
+	if err := readInteraction(c, &m); err != nil {
+		return nil, err
+	}
 	if err := g.readContent(c, old, &m); err != nil {
 		return nil, err
 	}
@@ -152,6 +158,27 @@ func (g *Guild) readReference(f *form, m *proto.Message) {
 	}
 	r.ChannelID, r.GuildID = m.ChannelID, g.id
 	m.Type, m.MessageReference = typeReply, encode(r)
+}
+
+// readInteraction reads what m answers, which the API alone can say.
+func readInteraction(c *call, m *proto.Message) error {
+	about := c.params["interaction"]
+	if about == "" {
+		return nil
+	}
+	var kind struct {
+		Type int `json:"type"`
+	}
+	if err := json.Unmarshal([]byte(about), &kind); err != nil {
+		return err
+	}
+	if kind.Type == interactionCommand {
+		m.Type = typeCommandAnswer
+	}
+	m.InteractionMetadata = json.RawMessage(about)
+	var err error
+	m.ApplicationID, err = proto.ParseSnowflake(c.params["application"])
+	return err
 }
 
 // dispatchMessage sends a message to those who see its channel, without what it

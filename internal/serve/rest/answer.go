@@ -28,13 +28,6 @@ const (
 	maxPrivateComponent = 40
 )
 
-// sentMessage is a message as it goes to the bot, or to the user alone, that
-// belongs to an interaction.
-type sentMessage struct {
-	proto.Message
-	About *interactionMetadata `json:"interaction_metadata,omitempty"`
-}
-
 // interactionMetadata says what a message answers ("Message Interaction").
 type interactionMetadata struct {
 	ID          proto.Snowflake   `json:"id"`
@@ -47,13 +40,15 @@ type interactionMetadata struct {
 	MessageID   proto.Snowflake   `json:"interacted_message_id,omitempty"`        // of a component
 }
 
-// metadata is what a message of an interaction says of it.
-func (i *interaction) metadata(message proto.Snowflake) *interactionMetadata {
+// metadata is what the next message of an interaction says of it.
+func (i *interaction) metadata() json.RawMessage {
 	about := *i.about
-	if message != i.original {
-		about.OriginalID = i.original
+	about.OriginalID = i.original
+	raw, err := json.Marshal(about)
+	if err != nil {
+		panic(err) // plain data
 	}
-	return &about
+	return raw
 }
 
 // replyBody is a message as a bot sends it. Raw is all of it, for the guild,
@@ -134,7 +129,7 @@ func fitsKind(answer, kind int) bool {
 }
 
 // firstAnswer does what the answer says and notes in i what it leaves behind.
-func (s *Service) firstAnswer(r *request, i *interaction, kind int, answer replyBody) (*sentMessage, error) {
+func (s *Service) firstAnswer(r *request, i *interaction, kind int, answer replyBody) (*proto.Message, error) {
 	switch kind {
 	case answerDeferred:
 		i.deferred, i.hidden = true, answer.Flags&flagEphemeral != 0
@@ -166,11 +161,11 @@ type callbackResponse struct {
 }
 
 type callbackResource struct {
-	Type    int          `json:"type"`
-	Message *sentMessage `json:"message,omitempty"`
+	Type    int            `json:"type"`
+	Message *proto.Message `json:"message,omitempty"`
 }
 
-func callbackInfo(i *interaction, kind int, m *sentMessage) callbackResponse {
+func callbackInfo(i *interaction, kind int, m *proto.Message) callbackResponse {
 	var c callbackResponse
 	c.Interaction.ID, c.Interaction.Type = i.id, i.kind
 	c.Interaction.MessageID, c.Interaction.Loading = i.original, i.deferred
@@ -182,17 +177,15 @@ func callbackInfo(i *interaction, kind int, m *sentMessage) callbackResponse {
 }
 
 // send makes a message of the bot: in the guild, or for the user alone.
-func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (sentMessage, error) {
+func (s *Service) send(r *request, i *interaction, b replyBody, private bool) (proto.Message, error) {
 	if private {
 		return s.sendPrivate(i, b)
 	}
-	var m sentMessage
-	err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageCreate,
-		map[string]string{"channel": i.channel.String()}, b.raw, &m)
-	if err != nil {
+	var m proto.Message
+	params := map[string]string{"channel": i.channel.String(), "application": i.app.String(), "interaction": string(i.metadata())}
+	if err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageCreate, params, b.raw, &m); err != nil {
 		return m, err
 	}
-	m.About = i.metadata(m.ID)
 	return m, s.pending.with(i.token, s.now(), func(p *interaction) error {
 		p.replies = append(p.replies, m.ID)
 		return nil
@@ -207,23 +200,24 @@ func (i *interaction) actor(b replyBody) guild.Actor {
 	return guild.Actor{User: i.bot, Admin: !loud}
 }
 
-func (s *Service) sendPrivate(i *interaction, b replyBody) (sentMessage, error) {
+func (s *Service) sendPrivate(i *interaction, b replyBody) (proto.Message, error) {
 	return s.keepPrivate(i, i.blank(s.newID(), flagEphemeral), b, "MESSAGE_CREATE")
 }
 
 // blank returns a message of the bot that no guild has.
-func (i *interaction) blank(id proto.Snowflake, flags int) sentMessage {
-	return sentMessage{Message: proto.Message{
+func (i *interaction) blank(id proto.Snowflake, flags int) proto.Message {
+	return proto.Message{
 		ID: id, ChannelID: i.channel, GuildID: i.guild, Author: i.bot, Timestamp: id.Time().UTC(),
 		Mentions: []proto.User{}, MentionRoles: []proto.Snowflake{}, Attachments: []json.RawMessage{},
 		Embeds: []json.RawMessage{}, Components: []json.RawMessage{},
 		Type: messageOfCommand, Flags: flags, ApplicationID: i.app,
-	}, About: i.metadata(id)}
+		InteractionMetadata: i.metadata(),
+	}
 }
 
 // promise stands for the message of a deferred answer until that comes. Only the
 // user of the interaction sees it.
-func (i *interaction) promise() sentMessage {
+func (i *interaction) promise() proto.Message {
 	flags := flagLoading
 	if i.hidden {
 		flags |= flagEphemeral
@@ -237,7 +231,7 @@ func (s *Service) untell(i *interaction, id proto.Snowflake) {
 }
 
 // keepPrivate changes a private message by b, keeps it and sends it to its user.
-func (s *Service) keepPrivate(i *interaction, m sentMessage, b replyBody, event string) (sentMessage, error) {
+func (s *Service) keepPrivate(i *interaction, m proto.Message, b replyBody, event string) (proto.Message, error) {
 	if b.Content != nil {
 		m.Content = *b.Content
 	}
@@ -376,15 +370,6 @@ func (i *interaction) replyID(v string) (proto.Snowflake, error) {
 	return id, nil
 }
 
-// aboutReply is what a public message says of the interaction; nil for the
-// message of a component, which was there before.
-func (i *interaction) aboutReply(id proto.Snowflake) *interactionMetadata {
-	if !slices.Contains(i.replies, id) {
-		return nil
-	}
-	return i.metadata(id)
-}
-
 func (s *Service) getReply(r *request) (reply, error) {
 	i, err := s.answered(r)
 	if err != nil {
@@ -404,7 +389,7 @@ func (s *Service) getReply(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(sentMessage{Message: m, About: i.aboutReply(id)})
+	return ok(m)
 }
 
 func (s *Service) editReply(r *request) (reply, error) {
@@ -423,7 +408,7 @@ func (s *Service) editReply(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	var m sentMessage
+	var m proto.Message
 	if old, private := i.private[id]; private {
 		now := time.Now().UTC()
 		old.message.EditedTimestamp = &now
@@ -437,12 +422,10 @@ func (s *Service) editReply(r *request) (reply, error) {
 	return ok(m)
 }
 
-func (s *Service) editPublic(r *request, i *interaction, id proto.Snowflake, b replyBody) (sentMessage, error) {
-	var m sentMessage
+func (s *Service) editPublic(r *request, i *interaction, id proto.Snowflake, b replyBody) (proto.Message, error) {
+	var m proto.Message
 	params := map[string]string{"channel": i.channel.String(), "message": id.String()}
-	err := s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageEdit, params, b.raw, &m)
-	m.About = i.aboutReply(id)
-	return m, err
+	return m, s.askFor(r.ctx, i.actor(b), i.guild, guild.OpMessageEdit, params, b.raw, &m)
 }
 
 func (s *Service) deleteReply(r *request) (reply, error) {

@@ -69,7 +69,7 @@ type interaction struct {
 // privateReply is a message that only the user of the interaction gets. No guild
 // keeps it.
 type privateReply struct {
-	message sentMessage
+	message proto.Message
 	bytes   int
 }
 
@@ -117,7 +117,7 @@ func (t *interactions) with(token string, now clock.Time, f func(*interaction) e
 
 // keep stores or replaces a private reply; it fails when all of them together
 // are too much.
-func (t *interactions) keep(i *interaction, m sentMessage, bytes int) error {
+func (t *interactions) keep(i *interaction, m proto.Message, bytes int) error {
 	old, known := i.private[m.ID]
 	if (!known && len(i.private) >= maxReplies) || t.private-old.bytes+bytes > maxPrivateBytes {
 		return unavailable()

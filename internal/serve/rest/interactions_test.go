@@ -74,15 +74,25 @@ func (w *world) succeeded(events <-chan guild.GatewayMessage, id proto.Snowflake
 	}
 }
 
+// about returns what a message answers.
+func about(t *testing.T, m proto.Message) interactionMetadata {
+	t.Helper()
+	var i interactionMetadata
+	if err := json.Unmarshal(m.InteractionMetadata, &i); err != nil {
+		t.Fatalf("%+v: %v", m, err)
+	}
+	return i
+}
+
 // toUser waits for an event that the owner alone gets.
-func (w *world) toUser(events <-chan guild.GatewayMessage, event string) sentMessage {
+func (w *world) toUser(events <-chan guild.GatewayMessage, event string) proto.Message {
 	w.t.Helper()
 	for {
 		e := next(w.t, events)
 		if e.User == nil || e.User.User != w.owner.ID || e.User.Event != event {
 			continue
 		}
-		var m sentMessage
+		var m proto.Message
 		if err := json.Unmarshal(e.User.Data, &m); err != nil {
 			w.t.Fatal(err)
 		}
@@ -183,12 +193,12 @@ func TestDeferredAnswer(t *testing.T) {
 		t.Fatalf("defer: %d %s", got.status, got.body)
 	}
 	promised := w.toUser(events, "MESSAGE_CREATE")
-	if promised.Flags != flagLoading || promised.ID != i.ID || promised.About == nil || promised.About.Name != "slow" {
+	if promised.Flags != flagLoading || promised.ID != i.ID || about(t, promised).Name != "slow" {
 		t.Errorf("promised %+v", promised)
 	}
 	w.succeeded(events, i.ID)
 	w.pass(answerWithin * 2)
-	var loading, m sentMessage
+	var loading, m proto.Message
 	w.do("GET", hook+"/messages/@original", "", nil).into(t, &loading)
 	if loading.Flags&flagLoading == 0 {
 		t.Errorf("while it loads: %+v", loading)
@@ -197,18 +207,18 @@ func TestDeferredAnswer(t *testing.T) {
 	if gone := w.toUser(events, "MESSAGE_DELETE"); gone.ID != promised.ID || m.ID == promised.ID {
 		t.Errorf("the promise %s became %s, and %s went", promised.ID, m.ID, gone.ID)
 	}
-	if m.About == nil || m.About.ID != i.ID || m.About.User.ID != w.owner.ID || m.About.OriginalID != 0 {
-		t.Errorf("the answer is about %+v", m.About)
+	if m.Type != messageOfCommand || m.ApplicationID != i.ApplicationID || about(t, m).ID != i.ID || about(t, m).User.ID != w.owner.ID || about(t, m).OriginalID != 0 {
+		t.Errorf("the answer is %+v", m)
 	}
-	var stored sentMessage
+	var stored proto.Message
 	w.do("GET", hook+"/messages/@original", "", nil).into(t, &stored)
-	if m.Content != "at last" || stored.ID != m.ID || stored.About == nil {
+	if m.Content != "at last" || stored.ID != m.ID || about(t, stored).ID != i.ID {
 		t.Errorf("kept the promise with %+v, stored %+v", m, stored)
 	}
-	var more sentMessage
+	var more proto.Message
 	w.do("POST", hook, "", `{"content":"more"}`).into(t, &more)
-	if more.About == nil || more.About.OriginalID != m.ID {
-		t.Errorf("the follow-up is about %+v", more.About)
+	if about(t, more).OriginalID != m.ID {
+		t.Errorf("the follow-up is %+v", more)
 	}
 }
 
@@ -246,8 +256,8 @@ func TestSubcommandIsNamed(t *testing.T) {
 	}
 	i := w.interaction(events)
 	w.do("POST", fmt.Sprintf("/api/v10/interactions/%s/%s/callback", i.ID, i.Token), "", `{"type":4,"data":{"content":"added","flags":64}}`)
-	if m := w.toUser(events, "MESSAGE_CREATE"); m.About == nil || m.About.Name != "queue song add" || m.About.CommandType != 1 {
-		t.Errorf("the answer is about %+v", m.About)
+	if m := w.toUser(events, "MESSAGE_CREATE"); about(t, m).Name != "queue song add" || about(t, m).CommandType != 1 {
+		t.Errorf("the answer is %+v", m)
 	}
 	if nonce := w.succeeded(events, i.ID); nonce != "n1" {
 		t.Errorf("nonce %q", nonce)
@@ -376,14 +386,14 @@ func TestInteractionsAreBounded(t *testing.T) {
 	for n := range maxInteractions + 10 {
 		i := &interaction{token: fmt.Sprint(n), answered: true, expires: clock.Time(1).Add(interactionsLive)}
 		p.add(i, 1)
-		if err := p.keep(i, sentMessage{Message: proto.Message{ID: 1}}, 100); err != nil {
+		if err := p.keep(i, proto.Message{ID: 1}, 100); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(p.byToken) != maxInteractions || len(p.order) != maxInteractions || p.private != 100*maxInteractions {
 		t.Errorf("%d by token, %d in order, %d bytes", len(p.byToken), len(p.order), p.private)
 	}
-	if p.keep(p.order[0], sentMessage{Message: proto.Message{ID: 2}}, maxPrivateBytes) == nil {
+	if p.keep(p.order[0], proto.Message{ID: 2}, maxPrivateBytes) == nil {
 		t.Error("private messages may take any memory")
 	}
 	p.add(&interaction{token: "new", expires: clock.Time(1).Add(3 * interactionsLive)}, clock.Time(1).Add(interactionsLive))
