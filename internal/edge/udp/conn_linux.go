@@ -38,6 +38,12 @@ type Conn struct {
 
 	poll   [2]unix.PollFd
 	rx, tx vectors
+
+	controls   [Batch]segmentControl
+	queued     int // vectors of tx to send
+	unsegment  int // segmented messages that are still to be split here
+	refused    uint64
+	noSegments bool // the kernel has no UDP_SEGMENT
 }
 
 // vectors are what recvmmsg and sendmmsg work on, made once. The kernel's struct
@@ -81,6 +87,7 @@ func listen(addr netip.Addr, port uint16) (*Conn, error) {
 	}
 	c.rx.init()
 	c.tx.init()
+	c.initSegments()
 	c.poll = [2]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(c.event), Events: unix.POLLIN}}
 	return c, nil
 }
@@ -209,48 +216,6 @@ func address(name *unix.RawSockaddrInet6) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port)
-}
-
-// WriteBatch sends messages and returns how many the kernel took. It waits for a
-// full send buffer for sendPatience; what fits not even then, and what has no route,
-// is dropped: media that comes late is worth nothing.
-func (c *Conn) WriteBatch(ms []Message) (sent int) {
-	for len(ms) > 0 {
-		n := min(len(ms), Batch)
-		sent += c.send(ms[:n])
-		ms = ms[n:]
-	}
-	return sent
-}
-
-func (c *Conn) send(ms []Message) (sent int) {
-	for i := range ms {
-		c.tx.iovecs[i].Base = &ms[i].Buffer[0]
-		c.tx.iovecs[i].SetLen(ms[i].Size)
-		c.tx.headers[i].Namelen = c.putName(&c.tx.names[i], ms[i].Addr)
-	}
-	waited := false
-	for done := 0; done < len(ms); {
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(c.fd),
-			uintptr(unsafe.Pointer(&c.tx.headers[done])), uintptr(len(ms)-done), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			done += int(r)
-			sent += int(r)
-		case unix.EINTR:
-		case unix.EAGAIN, unix.ENOBUFS:
-			if waited {
-				return sent
-			}
-			waited = true
-			c.waitWritable()
-		case unix.EBADF, unix.ENOTSOCK:
-			return sent
-		default:
-			done++
-		}
-	}
-	return sent
 }
 
 func (c *Conn) waitWritable() {

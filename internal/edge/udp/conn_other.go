@@ -75,15 +75,22 @@ func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 	return 1, nil
 }
 
-// WriteBatch sends messages and returns how many the kernel took.
+// WriteBatch sends messages and returns how many datagrams the kernel took.
 func (c *Conn) WriteBatch(ms []Message) (sent int) {
 	for i := range ms {
-		if _, err := c.conn.WriteToUDPAddrPort(ms[i].Buffer[:ms[i].Size], ms[i].Addr); err == nil {
-			sent++
+		for offset, last := 0, false; !last; last = offset == ms[i].Size {
+			var part []byte
+			part, offset = ms[i].datagram(offset)
+			if _, err := c.conn.WriteToUDPAddrPort(part, ms[i].Addr); err == nil {
+				sent++
+			}
 		}
 	}
 	return sent
 }
+
+// Refused returns 0: this side of the kernel splits all messages itself.
+func (c *Conn) Refused() uint64 { return 0 }
 
 // Dropped returns 0: the count is Linux's.
 func (c *Conn) Dropped() uint64 { return 0 }

@@ -91,8 +91,16 @@ func (m *Memory) take(ms []Message) (count int) {
 // WriteBatch is Conn's.
 func (m *Memory) WriteBatch(ms []Message) (sent int) {
 	for i := range ms {
-		if to := m.network.find(ms[i].Addr); to != nil && to.put(m.local, ms[i].Buffer[:ms[i].Size]) {
-			sent++
+		to := m.network.find(ms[i].Addr)
+		if to == nil {
+			continue
+		}
+		for offset, last := 0, false; !last; last = offset == ms[i].Size {
+			var part []byte
+			part, offset = ms[i].datagram(offset)
+			if to.put(m.local, part) {
+				sent++
+			}
 		}
 	}
 	return sent
@@ -119,6 +127,9 @@ func (m *Memory) Dropped() uint64 {
 	defer m.mu.Unlock()
 	return m.dropped
 }
+
+// Refused returns 0: a Memory takes all segments.
+func (m *Memory) Refused() uint64 { return 0 }
 
 // Close takes the socket off its network.
 func (m *Memory) Close() error {
