@@ -157,13 +157,24 @@ func NewOutbound(p Profile, key, salt []byte) (*Outbound, error) {
 // Overhead. The payload must not overlap dst. The SSRC, roc and sequence number must
 // name one packet only: see Rollover.
 func (out *Outbound) Seal(dst []byte, h rtp.Header, ext rtp.LevelExtension, payload []byte, roc uint32) int {
+	return out.SealPadded(dst, h, ext, payload, 0, roc)
+}
+
+// SealPadded is Seal with so many bytes of padding after the payload (RFC 3550
+// section 5.1), and counts them among what dst must have room for.
+func (out *Outbound) SealPadded(dst []byte, h rtp.Header, ext rtp.LevelExtension, payload []byte, padding uint8, roc uint32) int {
 	head := ext.HeaderSize()
-	plain := head + len(payload)
+	plain := head + len(payload) + int(padding)
 	if len(dst) < plain+Overhead {
 		return 0
 	}
 	rtp.PutHeader(dst, h, ext)
 	copy(dst[head:], payload)
+	if padding > 0 {
+		dst[0] |= 0x20
+		clear(dst[head+len(payload) : plain])
+		dst[plain-1] = padding
+	}
 	out.suite.sealRTP(dst, head, plain, h.SSRC, uint64(roc)<<16|uint64(h.Sequence))
 	return plain + out.suite.overheadRTP()
 }

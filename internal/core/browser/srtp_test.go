@@ -128,6 +128,29 @@ func TestToPion(t *testing.T) {
 	}
 }
 
+// TestPaddingToPion seals packets that are padded, and leaves no room for some.
+func TestPaddingToPion(t *testing.T) {
+	for _, p := range profiles {
+		peer := newPion(t, p)
+		out, _ := newPair(t, p)
+		dst := bytes.Repeat([]byte{0xFF}, 400)
+		for padding := range 256 {
+			n := out.SealPadded(dst, header(uint16(padding)), rtp.LevelExtension{ID: 1, Level: 5}, []byte("opus"), uint8(padding), 0)
+			got, err := peer.DecryptRTP(nil, dst[:n], nil)
+			if err != nil {
+				t.Fatalf("%d: %d bytes of padding: %v", p, padding, err)
+			}
+			h, head, ok := rtp.Parse(got)
+			if !ok || string(h.Payload(got)) != "opus" || len(got) != head+len("opus")+padding {
+				t.Fatalf("%d: %d bytes of padding: %x", p, padding, got)
+			}
+			if n := out.SealPadded(dst[:n-1], header(uint16(padding)), rtp.LevelExtension{ID: 1}, []byte("opus"), 255, 0); n != 0 {
+				t.Fatalf("%d: sealed into too little: %d", p, n)
+			}
+		}
+	}
+}
+
 func TestControlWithPion(t *testing.T) {
 	compound := rtp.AppendReceiverReport(nil, 7, []rtp.ReportBlock{{SSRC: 9, Jitter: 3}})
 	for _, p := range profiles {

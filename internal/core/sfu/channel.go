@@ -10,6 +10,9 @@ type channel struct {
 
 	sources     int // numbers given to sources so far
 	freeSources []int
+
+	first, last int // deliveries of the channel in Router.queued, while there are any
+	queued      int // how many
 }
 
 func (c *channel) join(peers []peer, slot Slot) {
@@ -53,13 +56,3 @@ func (c *channel) takeSource() int {
 }
 
 func (c *channel) releaseSource(source int) { c.freeSources = append(c.freeSources, source) }
-
-// receivers appends all who hear what the member at index says.
-func (c *channel) receivers(dst []Slot, index int) []Slot {
-	listeners := c.members[:c.listening]
-	if uint(index) >= uint(c.listening) {
-		return append(dst, listeners...)
-	}
-	dst = append(dst, listeners[:index]...)
-	return append(dst, listeners[index+1:]...)
-}

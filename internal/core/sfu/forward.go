@@ -20,9 +20,11 @@ type Packet struct {
 	Payload []byte
 }
 
-// Delivery is one packet to many receivers. Each seals it with its own payload
-// type, extension and key. The caller keeps one for all packets.
+// Delivery is one packet as its receivers get it. Each seals it with its own payload
+// type, extension and key.
 type Delivery struct {
+	// From is the sender, who does not get the packet.
+	From Slot
 	// Header has the SSRC, sequence number, timestamp and marker of all receivers.
 	Header rtp.Header
 	// Extended is the sequence number with its roll-overs, and Source the number of
@@ -31,7 +33,16 @@ type Delivery struct {
 	Source   int
 	Level    Level
 	Payload  []byte
-	// To are the receivers.
+
+	next int // the delivery after this one in its channel
+}
+
+// Fanout is what the listeners of one channel get of a batch of packets. The caller
+// keeps one for all channels.
+type Fanout struct {
+	// Packets are the channel's, as they came. Payloads are still those of Forward.
+	Packets []*Delivery
+	// To are all who listen, also those among them who sent. It is the router's.
 	To []Slot
 }
 
@@ -58,9 +69,10 @@ func (v Verdict) String() string {
 	return "invalid"
 }
 
-// Forward decides who gets a packet of the peer at slot from, and under which
-// numbers. It fills d for Forwarded only; d's payload is p's.
-func (r *Router) Forward(now clock.Time, from Slot, p *Packet, d *Delivery) Verdict {
+// Forward decides whether the listeners get a packet of the peer at slot from, and
+// under which numbers. They do by NextFanout, which is to be called until it is false
+// before any command and before the payload's buffer is used again.
+func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 	sender := &r.peers[from]
 	producer := sender.producer
 	if producer == nil {
@@ -103,16 +115,51 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet, d *Delivery) Verd
 		return Unheard
 	}
 	producer.out.Update(timestamp, len(p.Payload), now)
-	d.To = ch.receivers(d.To[:0], sender.index)
-	d.Header = rtp.Header{
-		Marker:    begins,
-		Sequence:  uint16(sequence),
-		Timestamp: timestamp,
-		SSRC:      sender.ssrc,
-	}
-	d.Extended, d.Source = sequence, producer.room
-	d.Level, d.Payload = p.Level, p.Payload
+	r.queue(ch, Delivery{
+		From: from,
+		Header: rtp.Header{
+			Marker:    begins,
+			Sequence:  uint16(sequence),
+			Timestamp: timestamp,
+			SSRC:      sender.ssrc,
+		},
+		Extended: sequence,
+		Source:   producer.room,
+		Level:    p.Level,
+		Payload:  p.Payload,
+	})
 	return Forwarded
+}
+
+func (r *Router) queue(ch *channel, d Delivery) {
+	i := len(r.queued)
+	r.queued = append(r.queued, d)
+	if ch.queued == 0 {
+		ch.first = i
+		r.touched = append(r.touched, ch)
+	} else {
+		r.queued[ch.last].next = i
+	}
+	ch.last = i
+	ch.queued++
+}
+
+// NextFanout fills f with the packets that Forward let through in one channel.
+func (r *Router) NextFanout(f *Fanout) bool {
+	if r.fanned == len(r.touched) {
+		clear(r.touched)
+		r.queued, r.touched, r.fanned = r.queued[:0], r.touched[:0], 0
+		return false
+	}
+	ch := r.touched[r.fanned]
+	r.fanned++
+	f.Packets = f.Packets[:0]
+	for i := ch.first; len(f.Packets) < ch.queued; i = r.queued[i].next {
+		f.Packets = append(f.Packets, &r.queued[i])
+	}
+	f.To = ch.members[:ch.listening]
+	ch.queued = 0
+	return true
 }
 
 // produce makes the producer of a peer that sends for the first time. Reports are

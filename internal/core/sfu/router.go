@@ -27,6 +27,10 @@ type Router struct {
 	sources  map[uint32]Slot
 	channels map[uint64]*channel
 
+	queued  []Delivery // what NextFanout is still to return
+	touched []*channel // whose they are
+	fanned  int        // how many of these NextFanout returned
+
 	// active holds the peers that sent something lately, in no order: all that Tick
 	// looks at, so that a silent peer costs nothing.
 	active   []Slot

@@ -29,7 +29,9 @@ type room struct {
 	*Router
 	t   testing.TB
 	now clock.Time
-	d   Delivery
+	f   Fanout
+	d   Delivery // the last that was forwarded
+	to  []Slot   // its receivers
 }
 
 func newRoom(t testing.TB, n int) *room {
@@ -61,7 +63,25 @@ func (r *room) sendFrom(slot Slot, seq int, payload []byte, level Level) Verdict
 		Level:   level,
 		Payload: payload,
 	}
-	return r.Forward(r.now, slot, &p, &r.d)
+	return r.forward(slot, &p)
+}
+
+// forward lets a packet through and keeps what its receivers get.
+func (r *room) forward(slot Slot, p *Packet) Verdict {
+	r.t.Helper()
+	verdict := r.Forward(r.now, slot, p)
+	fanouts := 0
+	for r.NextFanout(&r.f) {
+		fanouts++
+		if len(r.f.Packets) != 1 {
+			r.t.Fatalf("%d packets for one", len(r.f.Packets))
+		}
+		r.d, r.to = *r.f.Packets[0], r.f.To
+	}
+	if (verdict == Forwarded) != (fanouts == 1) {
+		r.t.Fatalf("%v in %d channels", verdict, fanouts)
+	}
+	return verdict
 }
 
 // advance moves time on in ticks and returns the events on the way.
@@ -99,10 +119,9 @@ func TestEveryoneElseHears(t *testing.T) {
 	r.join(6, 1, Deafened)
 	for from := range Slot(4) {
 		r.expect(r.sendFrom(from, 1, voice, loud), Forwarded)
-		to := slices.Sorted(slices.Values(r.d.To))
-		want := slices.DeleteFunc([]Slot{0, 1, 2, 3}, func(s Slot) bool { return s == from })
-		if !slices.Equal(to, want) {
-			t.Errorf("from %d: to %v, want %v", from, to, want)
+		to := slices.Sorted(slices.Values(r.to))
+		if !slices.Equal(to, []Slot{0, 1, 2, 3}) || r.d.From != from {
+			t.Errorf("from %d: from %d to %v", from, r.d.From, to)
 		}
 		if r.d.Header.SSRC != uint32(from+1)*16 {
 			t.Errorf("SSRC %d", r.d.Header.SSRC)
@@ -324,7 +343,7 @@ func TestRestartedClientGoesOn(t *testing.T) {
 		p := Packet{Header: rtp.Header{Sequence: seq, Timestamp: timestamp, SSRC: ssrc}, Level: loud, Payload: voice}
 		before, at := r.d.Extended, r.d.Header.Timestamp
 		r.now = r.now.Add(tick)
-		r.expect(r.Forward(r.now, 0, &p, &r.d), Forwarded)
+		r.expect(r.forward(0, &p), Forwarded)
 		if before != 0 && (r.d.Extended != before+1 || r.d.Header.Timestamp-at != frame) {
 			t.Fatalf("number %d after %d, timestamp %d after %d", r.d.Extended, before, r.d.Header.Timestamp, at)
 		}
@@ -342,7 +361,7 @@ func TestTimestampsPassThrough(t *testing.T) {
 	r.send(1, voice, loud)
 	r.advance(5 * time.Second)
 	p := Packet{Header: rtp.Header{Sequence: 2, Timestamp: 251 * frame, SSRC: 4711}, Level: loud, Payload: voice}
-	r.expect(r.Forward(r.now, 0, &p, &r.d), Forwarded)
+	r.expect(r.forward(0, &p), Forwarded)
 	if r.d.Header.Timestamp != 251*frame || !r.d.Header.Marker {
 		t.Errorf("timestamp %d, want %d; marker %v", r.d.Header.Timestamp, 251*frame, r.d.Header.Marker)
 	}

@@ -132,7 +132,7 @@ func FuzzForward(f *testing.F) {
 				Payload: voice[:stream[6]>>3&7],
 			}
 			r.now = r.now.Add(tick)
-			if r.Forward(r.now, 0, &p, &r.d) == Forwarded {
+			if r.forward(0, &p) == Forwarded {
 				if seen[r.d.Extended] {
 					t.Fatalf("number %d twice", r.d.Extended)
 				}

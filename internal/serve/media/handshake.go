@@ -84,9 +84,7 @@ func (w *worker) takeOutput(out output) {
 	case out.lost != 0:
 		w.lose(slot, out.lost)
 	case p.addr.IsValid():
-		m := w.next()
-		m.Size = copy(m.Buffer, out.datagram)
-		w.queue(m, p.addr)
+		w.queue(copy(w.next(), out.datagram), p.addr)
 	}
 }
 

@@ -100,11 +100,7 @@ func (w *worker) media(now clock.Time, slot sfu.Slot, pkt []byte) (drop rtp.Drop
 	w.packet.Header = header
 	w.packet.Level.Value, w.packet.Level.Known = header.AudioLevel(plain, id)
 	w.packet.Payload = header.Payload(plain)
-	verdict := w.router.Forward(now, slot, &w.packet, &w.delivery)
-	w.verdicts[verdict]++
-	if verdict == sfu.Forwarded {
-		w.deliver(&w.delivery)
-	}
+	w.verdicts[w.router.Forward(now, slot, &w.packet)]++
 	return rtp.Accepted
 }
 
@@ -164,9 +160,7 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		b.chosen = now
 	}
 	w.ready(slot)
-	out := w.next()
-	out.Size = b.ice.PutBindingSuccess(out.Buffer, binding.Transaction, addr)
-	w.queue(out, addr)
+	w.queue(b.ice.PutBindingSuccess(w.next(), binding.Transaction, addr), addr)
 }
 
 // keep remembers an address from which a browser may send too, in place of the
@@ -219,14 +213,12 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		w.strays[strayUnknown]++
 		return
 	}
-	out := w.next()
 	if sequence, ok := native.ParsePing(pkt); ok {
-		out.Size = native.PutPong(out.Buffer, sequence)
+		w.queue(native.PutPong(w.next(), sequence), addr)
 	} else {
 		// Some libraries measure the round trip by the echo of their counter.
-		out.Size = copy(out.Buffer, pkt)
+		w.queue(copy(w.next(), pkt), addr)
 	}
-	w.queue(out, addr)
 }
 
 // discover answers IP discovery. Until a packet has decrypted, this is where the
@@ -240,7 +232,5 @@ func (w *worker) discover(now clock.Time, addr netip.AddrPort, ssrc uint32) {
 	if p := &w.peers[slot]; !p.latched && w.claim(now, slot, addr) {
 		w.moveTo(slot, addr)
 	}
-	out := w.next()
-	out.Size = native.PutDiscoveryResponse(out.Buffer, ssrc, addr)
-	w.queue(out, addr)
+	w.queue(native.PutDiscoveryResponse(w.next(), ssrc, addr), addr)
 }

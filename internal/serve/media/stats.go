@@ -34,7 +34,7 @@ var strayNames = [strayCount]string{
 type counters struct {
 	packetsIn, bytesIn   uint64
 	packetsOut, bytesOut uint64
-	sendDrops            uint64
+	sends, sendDrops     uint64
 	strays               [strayCount]uint64
 	refused              [rtp.DropCount]uint64
 	verdicts             [sfu.VerdictCount]uint64
@@ -50,6 +50,10 @@ type WorkerStats struct {
 	BytesIn    uint64 `json:"bytes_in"`
 	PacketsOut uint64 `json:"packets_out"`
 	BytesOut   uint64 `json:"bytes_out"`
+	// Sends counts what the packets out left as: several to one address leave as one.
+	Sends uint64 `json:"sends"`
+	// Refused counts sends that the kernel took only one packet at a time.
+	Refused uint64 `json:"refused"`
 	// Forwarded counts packets that went to at least one receiver.
 	Forwarded uint64 `json:"forwarded"`
 	// Drops counts received packets that were not forwarded, and orders and packets
@@ -80,6 +84,8 @@ func (w *worker) publish(now clock.Time) {
 		BytesIn:     w.bytesIn,
 		PacketsOut:  w.packetsOut,
 		BytesOut:    w.bytesOut,
+		Sends:       w.sends,
+		Refused:     w.socket.Refused(),
 		Forwarded:   w.verdicts[sfu.Forwarded],
 		Drops:       w.drops(),
 		KernelDrops: w.socket.Dropped(),
@@ -138,6 +144,10 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return float64(s.BytesIn) }},
 	{describe("packets_sent_total", "Datagrams written to the socket."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.PacketsOut) }},
+	{describe("sends_total", "Sends that the datagrams written left as."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.Sends) }},
+	{describe("refused_total", "Sends that the kernel took only one datagram at a time."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.Refused) }},
 	{describe("bytes_sent_total", "UDP payload written to the socket."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.BytesOut) }},
 	{describe("packets_forwarded_total", "Packets that went to at least one receiver."), prometheus.CounterValue,

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
-	"hubbub.dev/hubbub/internal/core/rtp"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/udp"
@@ -40,6 +39,7 @@ type socket interface {
 	WriteBatch(ms []udp.Message) (sent int)
 	Wake()
 	Dropped() uint64
+	Refused() uint64
 	LocalAddr() netip.AddrPort
 	Close() error
 }
@@ -67,12 +67,13 @@ type worker struct {
 	byAddr  map[netip.AddrPort]sfu.Slot
 	byUfrag map[string]sfu.Slot
 
-	rx, tx   []udp.Message
-	queued   int // messages in tx
-	packet   sfu.Packet
-	delivery sfu.Delivery
-	report   sfu.Report
-	events   []sfu.Event
+	rx      []udp.Message
+	outbox  outbox
+	packet  sfu.Packet
+	fanout  sfu.Fanout
+	padding []uint8 // of fanout's packets
+	report  sfu.Report
+	events  []sfu.Event
 
 	attempts   int
 	attemptsAt clock.Time
@@ -95,7 +96,7 @@ func newWorker(index int, s socket, legacy bool, certificate tls.Certificate, lo
 		byAddr:      make(map[netip.AddrPort]sfu.Slot),
 		byUfrag:     make(map[string]sfu.Slot),
 		rx:          udp.NewBatch(),
-		tx:          udp.NewBatch(),
+		outbox:      newOutbox(),
 	}
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w
@@ -157,6 +158,9 @@ func (w *worker) turn(now clock.Time, batch []udp.Message) {
 	w.drain(now)
 	for i := range batch {
 		w.receive(now, &batch[i])
+	}
+	for w.router.NextFanout(&w.fanout) {
+		w.deliver(&w.fanout)
 	}
 	w.router.Tick(now)
 	for w.router.NextReport(now, monotonic.At(now), &w.report) {
@@ -234,71 +238,4 @@ func (w *worker) attempt(now clock.Time) bool {
 	}
 	w.attempts++
 	return true
-}
-
-// deliver seals a packet for each of its receivers.
-func (w *worker) deliver(d *sfu.Delivery) {
-	for _, to := range d.To {
-		p := &w.peers[to]
-		out := w.next()
-		header, level := d.Header, rtp.LevelExtension{Level: d.Level.Value}
-		header.PayloadType = p.opus
-		if d.Level.Known {
-			level.ID = p.levelID
-		}
-		if p.native != nil {
-			// Libraries compare the whole second byte with the payload type.
-			header.Marker = false
-			out.Size = p.native.Seal(out.Buffer, header, level, d.Payload)
-		} else if seq, roc, ok := p.browser.rollover.Place(d.Source, d.Extended); ok {
-			header.Sequence = seq
-			out.Size = p.browser.out.Seal(out.Buffer, header, level, d.Payload, roc)
-		} else {
-			out.Size = 0
-		}
-		w.queue(out, p.addr)
-	}
-}
-
-func (w *worker) sendReport() {
-	for _, to := range w.report.To {
-		p := &w.peers[to]
-		out := w.next()
-		if p.native != nil {
-			out.Size = p.native.SealRTCP(out.Buffer, w.report.Packet)
-		} else {
-			out.Size = p.browser.out.SealRTCP(out.Buffer, w.report.Packet)
-		}
-		w.queue(out, p.addr)
-	}
-}
-
-// next returns the message to write next. It is sent once it was queued.
-func (w *worker) next() *udp.Message {
-	if w.queued == len(w.tx) {
-		w.flush()
-	}
-	return &w.tx[w.queued]
-}
-
-// queue sends the message that next returned, at the latest at the end of the turn.
-// One of size zero could not be sealed.
-func (w *worker) queue(m *udp.Message, addr netip.AddrPort) {
-	if m.Size == 0 {
-		w.strays[strayUnsealed]++
-		return
-	}
-	m.Addr = addr
-	w.queued++
-	w.packetsOut++
-	w.bytesOut += uint64(m.Size)
-}
-
-func (w *worker) flush() {
-	if w.queued == 0 {
-		return
-	}
-	sent := w.socket.WriteBatch(w.tx[:w.queued])
-	w.sendDrops += uint64(w.queued - sent)
-	w.queued = 0
 }

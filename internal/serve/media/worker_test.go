@@ -517,4 +517,13 @@ func BenchmarkLoop(b *testing.B) {
 // discard is a socket to which sending costs nothing.
 type discard struct{ *udp.Memory }
 
-func (discard) WriteBatch(ms []udp.Message) int { return len(ms) }
+func (discard) WriteBatch(ms []udp.Message) (sent int) {
+	for i := range ms {
+		sent += ms[i].Datagrams()
+	}
+	return sent
+}
+
+func deafen(id int) sfu.Command {
+	return sfu.Command{Update: &sfu.UpdatePeer{Peer: sfu.PeerID(id), Flags: sfu.Deafened}}
+}
