@@ -37,6 +37,7 @@ type Conn struct {
 	local netip.AddrPort
 
 	poll   [2]unix.PollFd
+	gather time.Duration
 	rx, tx vectors
 
 	controls   [Batch]segmentControl
@@ -152,32 +153,51 @@ func (c *Conn) Wake() {
 	}
 }
 
+// Gather makes reads that wait for a datagram wait so much longer for more to come
+// with it. Only the reading goroutine may call it.
+func (c *Conn) Gather(wait time.Duration) { c.gather = wait }
+
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
 // returns 0 when none came in time or on Wake, and an error only when the socket is
 // of no more use.
 func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 	n, err := c.receive(ms)
-	if n > 0 || err != nil || wait <= 0 {
+	// Half a batch or more is enough to go on with.
+	if err != nil || wait <= 0 || n > 0 && (c.gather == 0 || n >= len(ms)/2) {
 		return n, err
 	}
-	timeout := unix.NsecToTimespec(int64(wait))
-	if _, err := unix.Ppoll(c.poll[:], &timeout, nil); err != nil {
-		if errors.Is(err, unix.EINTR) {
-			return 0, nil
+	if n == 0 {
+		if readable, err := c.pollFor(c.poll[:], wait); !readable {
+			return 0, err
 		}
-		return 0, os.NewSyscallError("ppoll", err)
 	}
-	if c.poll[1].Revents != 0 {
+	if c.gather > 0 {
+		if _, err := c.pollFor(c.poll[1:], c.gather); err != nil {
+			return n, err
+		}
+	}
+	more, err := c.receive(ms[n:])
+	return n + more, err
+}
+
+// pollFor waits for the descriptors, the last of which is the event, and reports
+// whether the first is ready.
+func (c *Conn) pollFor(poll []unix.PollFd, wait time.Duration) (ready bool, err error) {
+	timeout := unix.NsecToTimespec(int64(wait))
+	if _, err := unix.Ppoll(poll, &timeout, nil); err != nil {
+		if errors.Is(err, unix.EINTR) {
+			return false, nil
+		}
+		return false, os.NewSyscallError("ppoll", err)
+	}
+	if poll[len(poll)-1].Revents != 0 {
 		var count [8]byte
 		_, _ = unix.Read(c.event, count[:])
 		// What is posted from here on wakes again; what was posted before is seen by
 		// the caller, who looks after this call.
 		c.woken.Store(false)
 	}
-	if c.poll[0].Revents == 0 {
-		return 0, nil
-	}
-	return c.receive(ms)
+	return poll[0].Revents != 0, nil
 }
 
 func (c *Conn) receive(ms []Message) (int, error) {

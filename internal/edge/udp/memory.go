@@ -58,6 +58,9 @@ func (m *Memory) Wake() {
 	}
 }
 
+// Gather does nothing: what was sent is there.
+func (m *Memory) Gather(time.Duration) {}
+
 // ReadBatch is Conn's.
 func (m *Memory) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 	if n := m.take(ms); n > 0 || wait <= 0 {

@@ -64,3 +64,30 @@ func TestSegmentsAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestGatherWaitsForMore sends a second datagram when the first has been waited for.
+func TestGatherWaitsForMore(t *testing.T) {
+	a, b := listenOn(t, loopback4), listenOn(t, loopback4)
+	b.Gather(patience)
+	// A full half of a batch is not waited with.
+	half := make([]string, Batch/2)
+	a.WriteBatch(outgoing(b.LocalAddr(), half...))
+	if n, err := b.ReadBatch(NewBatch(), patience); n != Batch/2 || err != nil {
+		t.Fatalf("%d datagrams, %v", n, err)
+	}
+	// One is; but a Wake ends the wait.
+	a.WriteBatch(outgoing(b.LocalAddr(), "first"))
+	done := make(chan int)
+	go func() {
+		n, err := b.ReadBatch(NewBatch(), patience)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- n
+	}()
+	a.WriteBatch(outgoing(b.LocalAddr(), "second"))
+	b.Wake()
+	if got := <-done; got != 2 {
+		t.Errorf("%d datagrams", got)
+	}
+}

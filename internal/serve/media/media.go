@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,7 +30,10 @@ type Config struct {
 	Workers int
 	// Legacy allows the xsalsa20_poly1305 mode.
 	Legacy bool
-	Log    *slog.Logger
+	// Wait is the most that a worker under load waits for packets that can leave
+	// together with those that came; 0: 5 ms, which is the most there is; negative: none.
+	Wait time.Duration
+	Log  *slog.Logger
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
 }
@@ -68,7 +72,7 @@ func New(cfg Config) (*Media, error) {
 			m.Close()
 			return nil, fmt.Errorf("media: worker %d: %w", i, err)
 		}
-		m.workers = append(m.workers, newWorker(i, socket, cfg.Legacy, certificate, cfg.Log))
+		m.workers = append(m.workers, newWorker(i, socket, certificate, cfg))
 	}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(collector{m}); err != nil {

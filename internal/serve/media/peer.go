@@ -44,6 +44,8 @@ type peer struct {
 	browser *browserPeer
 	levelID uint8
 	opus    uint8 // payload type
+
+	window uint32 // the gatherer's window in which it was last sent to
 }
 
 // browserPeer is what only browsers need.

@@ -62,8 +62,13 @@ func (o *outbox) reset() { o.used, o.packets, o.batch = 0, 0, o.batch[:0] }
 // other, for the kernel's sake and for that of the key schedule's place in the cache.
 func (w *worker) deliver(f *sfu.Fanout) {
 	w.padLikeNeighbours(f.Packets)
+	w.gather.delivered += len(f.Packets) * len(f.To)
 	for _, to := range f.To {
 		p := &w.peers[to]
+		if p.window != w.gather.window {
+			p.window = w.gather.window
+			w.gather.listeners++
+		}
 		for i, d := range f.Packets {
 			if d.From == to {
 				continue

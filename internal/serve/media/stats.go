@@ -39,6 +39,9 @@ type counters struct {
 	refused              [rtp.DropCount]uint64
 	verdicts             [sfu.VerdictCount]uint64
 
+	gathered uint64        // packets read
+	waited   time.Duration // how long each was waited with at most, in sum
+
 	busy        time.Duration // since the last publish
 	publishedAt clock.Time
 }
@@ -70,6 +73,12 @@ type WorkerStats struct {
 	// Load is the part of the last second that the worker was busy, from 0 to 1.
 	Load float64 `json:"load"`
 
+	// Wait is how long a packet is waited with now, so that others leave with it, and
+	// WaitMean the mean over all packets since the start: at most, for the last of a
+	// batch came later than the first.
+	Wait     float64 `json:"wait_ms"`
+	WaitMean float64 `json:"wait_mean_ms"`
+
 	// Means over what receivers reported since the start.
 	LossReported      float64 `json:"loss_reported"` // 0 to 1
 	JitterReported    float64 `json:"jitter_reported_ms"`
@@ -100,14 +109,20 @@ func (w *worker) publish(now clock.Time) {
 	}
 	if q := w.router.QualityTotals(); q.Blocks > 0 {
 		s.LossReported = float64(q.FractionLost) / 256 / float64(q.Blocks)
-		s.JitterReported = float64(q.Jitter) / float64(time.Millisecond) / float64(q.Blocks)
+		s.JitterReported = milliseconds(q.Jitter) / float64(q.Blocks)
 		if q.RoundTrips > 0 {
-			s.RoundTripReported = float64(q.RoundTrip) / float64(time.Millisecond) / float64(q.RoundTrips)
+			s.RoundTripReported = milliseconds(q.RoundTrip) / float64(q.RoundTrips)
 		}
+	}
+	s.Wait = milliseconds(w.gather.wait)
+	if w.gathered > 0 {
+		s.WaitMean = milliseconds(w.waited) / float64(w.gathered)
 	}
 	w.busy, w.publishedAt = 0, now
 	w.published.Store(s)
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func (w *worker) drops() map[string]uint64 {
 	drops := make(map[string]uint64, int(strayCount)+int(rtp.DropCount)+int(sfu.VerdictCount))
@@ -166,6 +181,8 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return float64(s.Handshakes) }},
 	{describe("load", "Part of the last second that the worker was busy."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return s.Load }},
+	{describe("wait_seconds", "How long a packet is waited with, so that others leave with it."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return s.Wait / 1000 }},
 }
 
 var dropsDesc = describe("drops_total", "What was received and not forwarded, by reason.", "reason")

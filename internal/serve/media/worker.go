@@ -36,6 +36,7 @@ const (
 // socket is what a worker needs of udp.Conn.
 type socket interface {
 	ReadBatch(ms []udp.Message, wait time.Duration) (int, error)
+	Gather(wait time.Duration)
 	WriteBatch(ms []udp.Message) (sent int)
 	Wake()
 	Dropped() uint64
@@ -75,6 +76,8 @@ type worker struct {
 	report  sfu.Report
 	events  []sfu.Event
 
+	gather gatherer
+
 	attempts   int
 	attemptsAt clock.Time
 
@@ -83,13 +86,17 @@ type worker struct {
 	published        atomic.Pointer[WorkerStats] // read by anyone
 }
 
-func newWorker(index int, s socket, legacy bool, certificate tls.Certificate, log *slog.Logger) *worker {
+func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *worker {
+	wait := cfg.Wait
+	if wait == 0 {
+		wait = defaultWait
+	}
 	w := &worker{
 		index:       index,
 		socket:      s,
-		legacy:      legacy,
+		legacy:      cfg.Legacy,
 		certificate: certificate,
-		log:         log,
+		log:         cfg.Log,
 		commands:    run.NewMailbox[sfu.Command](commandQueue),
 		outputs:     run.NewMailbox[output](outputQueue),
 		router:      sfu.New(),
@@ -97,6 +104,7 @@ func newWorker(index int, s socket, legacy bool, certificate tls.Certificate, lo
 		byUfrag:     make(map[string]sfu.Slot),
 		rx:          udp.NewBatch(),
 		outbox:      newOutbox(),
+		gather:      gatherer{most: min(max(wait, 0), mostWait)},
 	}
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w
@@ -121,6 +129,11 @@ func (w *worker) run(ctx context.Context) {
 		}
 		began := monotonic.Now()
 		w.turn(began, w.rx[:n])
+		w.gathered += uint64(n)
+		w.waited += time.Duration(n) * w.gather.wait
+		if w.gather.update(began) {
+			w.socket.Gather(w.gather.wait)
+		}
 		now = monotonic.Now()
 		w.busy += now.Sub(began)
 	}

@@ -1,0 +1,66 @@
+package media
+
+import (
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+)
+
+const (
+	// defaultWait and mostWait bound how long packets are waited for that would leave
+	// with those that came.
+	defaultWait = 5 * time.Millisecond
+	mostWait    = 5 * time.Millisecond
+	// gatherWindow is how often the wait is set anew.
+	gatherWindow = 100 * time.Millisecond
+	// gatherFrom is how many packets a second must be delivered for a wait: fewer cost
+	// less than a twentieth of a core. A wait once begun ends below gatherUntil.
+	gatherFrom  = 8000
+	gatherUntil = 6000
+	// gatherMore is how many packets for a listener a wait is to bring. The first
+	// three save half of the cost of each, the next four a sixth.
+	gatherMore = 3
+	// gatherLeast is how many it must bring at least.
+	gatherLeast = 0.5
+)
+
+// gatherer decides how long a worker waits for more packets once one has come: not at
+// all when there is little to send or when nobody hears several speakers, and else as
+// long as a few packets for each listener take to come.
+type gatherer struct {
+	most time.Duration
+	wait time.Duration
+
+	// Of the current window: packets delivered, and peers that they went to. The
+	// window's number marks those peers.
+	delivered, listeners int
+	window               uint32
+	began                clock.Time
+}
+
+// update sets the wait when a window has passed, and reports whether it did.
+func (g *gatherer) update(now clock.Time) bool {
+	elapsed := now.Sub(g.began)
+	if elapsed < gatherWindow {
+		return false
+	}
+	g.wait = g.choose(elapsed)
+	g.delivered, g.listeners, g.began = 0, 0, now
+	g.window++
+	return true
+}
+
+func (g *gatherer) choose(elapsed time.Duration) time.Duration {
+	least := gatherFrom
+	if g.wait > 0 {
+		least = gatherUntil
+	}
+	if float64(g.delivered) < float64(least)*elapsed.Seconds() {
+		return 0
+	}
+	between := elapsed * time.Duration(g.listeners) / time.Duration(g.delivered) // packets for one listener
+	if float64(g.most) < gatherLeast*float64(between) {
+		return 0
+	}
+	return min(g.most, gatherMore*between)
+}
