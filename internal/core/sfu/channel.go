@@ -8,6 +8,8 @@ type channel struct {
 	members   []Slot
 	listening int
 
+	floor []Slot // those who are heard
+
 	sources     int // numbers given to sources so far
 	freeSources []int
 

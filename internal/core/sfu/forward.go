@@ -55,6 +55,7 @@ const (
 	Unheard           // nobody listens
 	Mute              // the peer may not speak
 	Quiet             // silence goes on
+	Crowded           // enough others speak who are louder
 	Late              // too late, or seen before
 	Excess            // too large, or more packets than any encoder makes
 	VerdictCount
@@ -62,7 +63,7 @@ const (
 
 // String returns the verdict as a metric label.
 func (v Verdict) String() string {
-	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "late", "excess"}
+	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "crowded", "late", "excess"}
 	if v < VerdictCount {
 		return names[v]
 	}
@@ -103,8 +104,16 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 		}
 		if producer.silent > silenceRun || len(p.Payload) == 0 {
 			producer.held = true
+			r.leaveFloor(from)
 			return Quiet
 		}
+		heard := producer.onFloor
+		if !r.takeFloor(now, from) {
+			producer.held = true
+			return Crowded
+		}
+		// Who comes to be heard in the middle of a talk spurt begins one.
+		begins = begins || !heard
 	}
 	sequence, timestamp, ok := producer.place(extended, newest, &p.Header, now)
 	if !ok {

@@ -57,6 +57,8 @@ type producer struct {
 	silent   uint8 // silent packets in a row
 	paired   bool  // the packet before was not silent and close
 	speaking bool
+	onFloor  bool  // among those of the channel who are heard
+	loudness int32 // smoothed; zero is silence
 
 	paidUntil  clock.Time // when the packets so far would end at leastFrame each
 	lastPacket clock.Time
@@ -172,6 +174,7 @@ func (p *producer) hear(payload []byte, level Level, gap time.Duration) (voice, 
 	}
 	begins = p.silent > 0 || gap >= speakingHold || p.highest == 0
 	p.silent = 0
+	p.listen(len(payload), level, begins)
 	if level.Known {
 		voice = level.Value.Voice() || level.Value.Level() < voiceLevel
 	} else {

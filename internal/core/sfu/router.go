@@ -18,9 +18,18 @@ const (
 	idleAfter = 10 * time.Second
 )
 
+// Config is what a router is told once.
+type Config struct {
+	// MaxSpeakers is how many speakers of a channel are heard at once, the loudest of
+	// them; 0: DefaultMaxSpeakers.
+	MaxSpeakers int
+}
+
 // Router owns the peers of one worker. Its zero value is not usable: see New. One
 // goroutine calls it.
 type Router struct {
+	maxSpeakers int
+
 	peers    []peer
 	free     []Slot
 	slots    map[PeerID]Slot
@@ -57,11 +66,15 @@ type peer struct {
 const absent = -1
 
 // New returns a router without peers.
-func New() *Router {
+func New(cfg Config) *Router {
+	if cfg.MaxSpeakers <= 0 {
+		cfg.MaxSpeakers = DefaultMaxSpeakers
+	}
 	return &Router{
-		slots:    make(map[PeerID]Slot),
-		sources:  make(map[uint32]Slot),
-		channels: make(map[uint64]*channel),
+		maxSpeakers: cfg.MaxSpeakers,
+		slots:       make(map[PeerID]Slot),
+		sources:     make(map[uint32]Slot),
+		channels:    make(map[uint64]*channel),
 	}
 }
 
@@ -164,6 +177,7 @@ func (r *Router) update(c *UpdatePeer) (Slot, bool) {
 	}
 	if c.Flags&Muted != 0 && p.producer != nil {
 		r.stopSpeaking(p)
+		r.leaveFloor(slot)
 	}
 	return slot, true
 }
@@ -174,6 +188,7 @@ func (r *Router) remove(id PeerID) (Slot, bool) {
 		return 0, false
 	}
 	r.Disconnect(slot)
+	r.leaveFloor(slot)
 	p := &r.peers[slot]
 	if p.producer != nil {
 		if p.producer.speaking {
@@ -238,6 +253,7 @@ func (r *Router) Tick(now clock.Time) {
 			r.due = append(r.due, r.active[i])
 		}
 		if now.Sub(producer.lastPacket) >= idleAfter {
+			r.leaveFloor(r.active[i])
 			r.deactivate(producer)
 		}
 	}

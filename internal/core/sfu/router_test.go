@@ -34,8 +34,10 @@ type room struct {
 	to  []Slot   // its receivers
 }
 
-func newRoom(t testing.TB, n int) *room {
-	r := &room{Router: New(), t: t, now: origin}
+func newRoom(t testing.TB, n int) *room { return newRoomOf(t, n, Config{}) }
+
+func newRoomOf(t testing.TB, n int, cfg Config) *room {
+	r := &room{Router: New(cfg), t: t, now: origin}
 	for i := 1; i <= n; i++ {
 		r.join(PeerID(i), 1, 0)
 	}

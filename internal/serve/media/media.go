@@ -30,6 +30,9 @@ type Config struct {
 	Workers int
 	// Legacy allows the xsalsa20_poly1305 mode.
 	Legacy bool
+	// MaxSpeakers is how many speakers of a channel are heard at once, the loudest of
+	// them; 0: 16.
+	MaxSpeakers int
 	// Wait is the most that a worker under load waits for packets that can leave
 	// together with those that came; 0: 5 ms, which is the most there is; negative: none.
 	Wait time.Duration

@@ -99,7 +99,7 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *wo
 		log:         cfg.Log,
 		commands:    run.NewMailbox[sfu.Command](commandQueue),
 		outputs:     run.NewMailbox[output](outputQueue),
-		router:      sfu.New(),
+		router:      sfu.New(sfu.Config{MaxSpeakers: cfg.MaxSpeakers}),
 		byAddr:      make(map[netip.AddrPort]sfu.Slot),
 		byUfrag:     make(map[string]sfu.Slot),
 		rx:          udp.NewBatch(),
