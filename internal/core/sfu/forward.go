@@ -56,6 +56,7 @@ const (
 	Mute              // the peer may not speak
 	Quiet             // silence goes on
 	Crowded           // enough others speak who are louder
+	Shed              // the worker is past its capacity, and others are louder
 	Late              // too late, or seen before
 	Excess            // too large, or more packets than any encoder makes
 	VerdictCount
@@ -63,7 +64,7 @@ const (
 
 // String returns the verdict as a metric label.
 func (v Verdict) String() string {
-	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "crowded", "late", "excess"}
+	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "crowded", "shed", "late", "excess"}
 	if v < VerdictCount {
 		return names[v]
 	}
@@ -111,6 +112,10 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 		if !r.takeFloor(now, from) {
 			producer.held = true
 			return Crowded
+		}
+		if producer.shed {
+			producer.held = true
+			return Shed
 		}
 		// Who comes to be heard in the middle of a talk spurt begins one.
 		begins = begins || !heard

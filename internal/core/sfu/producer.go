@@ -58,6 +58,7 @@ type producer struct {
 	paired   bool  // the packet before was not silent and close
 	speaking bool
 	onFloor  bool  // among those of the channel who are heard
+	shed     bool  // dropped to save work
 	loudness int32 // smoothed; zero is silence
 
 	paidUntil  clock.Time // when the packets so far would end at leastFrame each

@@ -40,6 +40,10 @@ type Router struct {
 	touched []*channel // whose they are
 	fanned  int        // how many of these NextFanout returned
 
+	shed        float64 // see SetShed
+	shedding    bool    // some producers may be marked
+	shedWeights [shedBins]int
+
 	// active holds the peers that sent something lately, in no order: all that Tick
 	// looks at, so that a silent peer costs nothing.
 	active   []Slot
@@ -236,8 +240,8 @@ func (r *Router) Audience(slot Slot) (source int, members []Slot, ok bool) {
 // NextTimeout returns when Tick is to be called next, or never.
 func (r *Router) NextTimeout() clock.Time { return r.nextScan }
 
-// Tick ends speaking of those who fell silent, and finds who is due for reports,
-// which NextReport then returns.
+// Tick ends speaking of those who fell silent, finds who is due for reports, which
+// NextReport then returns, and chooses whom to shed.
 func (r *Router) Tick(now clock.Time) {
 	if r.nextScan == 0 || now.Before(r.nextScan) {
 		return
@@ -254,9 +258,11 @@ func (r *Router) Tick(now clock.Time) {
 		}
 		if now.Sub(producer.lastPacket) >= idleAfter {
 			r.leaveFloor(r.active[i])
+			producer.shed = false
 			r.deactivate(producer)
 		}
 	}
+	r.chooseShed(now)
 	r.nextScan = 0
 	if len(r.active) > 0 {
 		r.nextScan = now.Add(scanInterval)

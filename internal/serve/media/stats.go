@@ -71,7 +71,11 @@ type WorkerStats struct {
 	Speaking   int `json:"speaking"`
 	Handshakes int `json:"handshakes"`
 	// Load is the part of the last second that the worker was busy, from 0 to 1.
+	// It is 1 while the worker sheds.
 	Load float64 `json:"load"`
+	// Shed is the part of the deliveries that the worker gives up now, for it has more
+	// to do than it can.
+	Shed float64 `json:"shed"`
 
 	// Wait is how long a packet is waited with now, so that others leave with it, and
 	// WaitMean the mean over all packets since the start: at most, for the last of a
@@ -106,6 +110,9 @@ func (w *worker) publish(now clock.Time) {
 	}
 	if elapsed := now.Sub(w.publishedAt); w.publishedAt != 0 && elapsed > 0 {
 		s.Load = min(float64(w.busy)/float64(elapsed), 1)
+	}
+	if s.Shed = w.overload.shed; s.Shed > 0 {
+		s.Load = 1
 	}
 	if q := w.router.QualityTotals(); q.Blocks > 0 {
 		s.LossReported = float64(q.FractionLost) / 256 / float64(q.Blocks)
@@ -181,6 +188,8 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return float64(s.Handshakes) }},
 	{describe("load", "Part of the last second that the worker was busy."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return s.Load }},
+	{describe("shed", "Part of the deliveries that the worker gives up, having too much to do."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return s.Shed }},
 	{describe("wait_seconds", "How long a packet is waited with, so that others leave with it."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return s.Wait / 1000 }},
 }

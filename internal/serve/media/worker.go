@@ -76,7 +76,8 @@ type worker struct {
 	report  sfu.Report
 	events  []sfu.Event
 
-	gather gatherer
+	gather   gatherer
+	overload overload
 
 	attempts   int
 	attemptsAt clock.Time
@@ -129,13 +130,24 @@ func (w *worker) run(ctx context.Context) {
 		}
 		began := monotonic.Now()
 		w.turn(began, w.rx[:n])
-		w.gathered += uint64(n)
-		w.waited += time.Duration(n) * w.gather.wait
-		if w.gather.update(began) {
-			w.socket.Gather(w.gather.wait)
-		}
 		now = monotonic.Now()
 		w.busy += now.Sub(began)
+		w.gathered += uint64(n)
+		w.waited += time.Duration(n) * w.gather.wait
+		w.load(now, n == len(w.rx), now.Sub(began))
+	}
+}
+
+// load looks after each turn how much there is to do, and once in a while changes how
+// long packets are waited with and how many are given up.
+func (w *worker) load(now clock.Time, full bool, took time.Duration) {
+	w.overload.observe(full, took)
+	if w.overload.due(now) {
+		w.overload.update(now, w.socket.Dropped())
+		w.router.SetShed(w.overload.shed)
+	}
+	if w.gather.update(now) {
+		w.socket.Gather(w.gather.wait)
 	}
 }
 
