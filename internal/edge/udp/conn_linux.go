@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -137,6 +138,19 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 
 // LocalAddr returns the address and port that the socket is bound to.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
+
+// Filter drops datagrams before they are copied or take room in the receive buffer,
+// where the program returns 0. It sees the UDP header's 8 bytes and then the payload.
+// The kernel counts what it drops among Dropped.
+func (c *Conn) Filter(program []bpf.RawInstruction) error {
+	filter := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	err := unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)})
+	return os.NewSyscallError("setsockopt", err)
+}
 
 // Wake makes the read that waits now, or the next that would, return at once. After
 // Close it does nothing.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/bpf"
 )
 
 const socketBuffer = 4 << 20
@@ -41,6 +43,9 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 func (c *Conn) LocalAddr() netip.AddrPort {
 	return c.conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
+
+// Filter does nothing: whoever reads drops what is not its own.
+func (c *Conn) Filter([]bpf.RawInstruction) error { return nil }
 
 // Wake makes the read that waits now, or the next one, return at once.
 func (c *Conn) Wake() {

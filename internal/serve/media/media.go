@@ -64,6 +64,10 @@ func New(cfg Config) (*Media, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media: making a certificate: %w", err)
 	}
+	program, err := filter()
+	if err != nil {
+		return nil, fmt.Errorf("media: assembling the socket's filter: %w", err)
+	}
 	m := &Media{fingerprint: browser.FingerprintOf(certificate.Certificate[0]).String()}
 	for i := range count {
 		port := 0
@@ -74,6 +78,10 @@ func New(cfg Config) (*Media, error) {
 		if err != nil {
 			m.Close()
 			return nil, fmt.Errorf("media: worker %d: %w", i, err)
+		}
+		if err := socket.Filter(program); err != nil {
+			// It saves work and is not needed.
+			cfg.Log.Warn("the kernel filters nothing for a media socket", "worker", i, "error", err)
 		}
 		m.workers = append(m.workers, newWorker(i, socket, certificate, cfg))
 	}

@@ -62,7 +62,8 @@ type WorkerStats struct {
 	// Drops counts received packets that were not forwarded, and orders and packets
 	// that could not be carried out, by reason.
 	Drops map[string]uint64 `json:"drops"`
-	// KernelDrops did not fit the receive buffer, SendDrops not the send buffer.
+	// KernelDrops did not fit the receive buffer or could not be any peer's, SendDrops
+	// did not fit the send buffer.
 	KernelDrops uint64 `json:"kernel_drops"`
 	SendDrops   uint64 `json:"send_drops"`
 
@@ -174,7 +175,7 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return float64(s.BytesOut) }},
 	{describe("packets_forwarded_total", "Packets that went to at least one receiver."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.Forwarded) }},
-	{describe("kernel_drops_total", "Datagrams that did not fit the receive buffer."), prometheus.CounterValue,
+	{describe("kernel_drops_total", "Datagrams that did not fit the receive buffer, or could not be any peer's."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.KernelDrops) }},
 	{describe("send_drops_total", "Datagrams that the kernel did not take."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.SendDrops) }},
