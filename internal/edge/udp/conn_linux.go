@@ -108,9 +108,12 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	for _, option := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
-		// The kernel takes what net.core allows of it.
-		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, option, socketBuffer); err != nil {
+	for _, option := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		// With privilege as much as asked for, else what net.core allows of it.
+		if unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, option[0], socketBuffer) == nil {
+			continue
+		}
+		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, option[1], socketBuffer); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
