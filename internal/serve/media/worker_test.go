@@ -485,7 +485,7 @@ func BenchmarkLoop(b *testing.B) {
 		"srtp-cm":   func(w *bench, id int) { w.browser(id, browser.AESCM128SHA180) },
 	}
 	for _, kind := range []string{"aes256gcm", "xchacha20", "srtp-gcm", "srtp-cm"} {
-		for _, listeners := range []int{1, 10, 100} {
+		for _, listeners := range []int{1, 10, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/%d", kind, listeners), func(b *testing.B) {
 				w := newBench(b)
 				speaker, crypt := w.native(1, proto.ModeAES256GCM)
