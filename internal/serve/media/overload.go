@@ -11,8 +11,8 @@ const (
 	overloadWindow = 100 * time.Millisecond
 	// turnBudget is how long a turn may take: as long as a jitter buffer bridges.
 	turnBudget = 100 * time.Millisecond
-	// shedStep is the part of what is still delivered that is shed for each window in
-	// which the worker falls behind; shedMost is the most.
+	// shedStep is the part of what is still delivered that is shed for each window but
+	// the first in which the worker falls behind; shedMost is the most.
 	shedStep = 0.2
 	shedMost = 0.9
 	// shedRecovery is what is taken back of it in a second of keeping up.
@@ -22,10 +22,12 @@ const (
 // overload decides how much of the deliveries a worker gives up. It falls behind when
 // each of its reads for a window is a full batch, so that its queue in the kernel never
 // empties; when that queue overflowed; or when one turn takes longer than a budget.
-// Drops alone are no sign: the socket's filter counts among them.
+// Drops alone are no sign, for the socket's filter counts among them; nor is a single
+// window, for the host may have stopped the process.
 type overload struct {
-	shed  float64
-	began clock.Time // of the window
+	shed   float64
+	behind bool       // in the last window
+	began  clock.Time // of this one
 
 	reads, full int
 	longest     time.Duration
@@ -47,10 +49,11 @@ func (o *overload) due(now clock.Time) bool { return now.Sub(o.began) >= overloa
 // update ends a window; dropped is how many datagrams the kernel has dropped so far.
 func (o *overload) update(now clock.Time, dropped uint64) {
 	behind := o.full > 0 && (o.full == o.reads || dropped > o.dropped) || o.longest > turnBudget
-	if behind {
+	switch {
+	case behind && o.behind:
 		o.shed = min(o.shed+(1-o.shed)*shedStep, shedMost)
-	} else {
+	case !behind:
 		o.shed = max(o.shed-shedRecovery*now.Sub(o.began).Seconds(), 0)
 	}
-	*o = overload{shed: o.shed, began: now, dropped: dropped}
+	*o = overload{shed: o.shed, behind: behind, began: now, dropped: dropped}
 }

@@ -26,10 +26,15 @@ func TestOverloadIsSeen(t *testing.T) {
 		"one turn longer than voice": {0, 3, turnBudget + 1, 0, true},
 	} {
 		o := overload{began: clock.Time(time.Hour)}
-		for i := range c.reads {
-			o.observe(i < c.full, c.took)
+		for window := range uint64(2) {
+			if o.shed > 0 {
+				t.Errorf("%s: sheds after one window", name)
+			}
+			for i := range c.reads {
+				o.observe(i < c.full, c.took)
+			}
+			o.update(o.began.Add(overloadWindow), c.drops*(1+window))
 		}
-		o.update(o.began.Add(overloadWindow), c.drops)
 		if (o.shed > 0) != c.behind {
 			t.Errorf("%s: sheds %v", name, o.shed)
 		}
