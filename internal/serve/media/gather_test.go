@@ -7,6 +7,8 @@ import (
 	"pgregory.net/rapid"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/edge/udp"
+	"hubbub.dev/hubbub/proto"
 )
 
 // gathers returns the wait after a second in which each listener heard speakers at 50
@@ -78,5 +80,56 @@ func TestWaitCanBeTurnedOff(t *testing.T) {
 			t.Errorf("%v: at most %v, want %v", c.wait, got, c.want)
 		}
 		m.Close()
+	}
+}
+
+// gatherLog is a socket that notes what it is told to wait.
+type gatherLog struct {
+	*udp.Memory
+	told []time.Duration
+}
+
+func (g *gatherLog) Gather(wait time.Duration) { g.told = append(g.told, wait) }
+
+// TestWorkerWaitsUnderLoad has fifteen peers hear one another at 50 packets a second each,
+// and then one alone.
+func TestWorkerWaitsUnderLoad(t *testing.T) {
+	b := newBench(t)
+	const peers = 15
+	var sockets [peers]*udp.Memory
+	var voices [peers][][]byte
+	for i := range sockets {
+		s, crypt := b.native(1+i, proto.ModeAES256GCM)
+		sockets[i], voices[i] = s, packets(1+i, 200, crypt)
+	}
+	log := &gatherLog{Memory: b.socket.(*udp.Memory)}
+	b.socket = log
+	next := 0
+	speak := func(rounds, speakers int) time.Duration {
+		for range rounds {
+			for i := range speakers {
+				b.write(sockets[i], voices[i][next])
+			}
+			next++
+			b.step(20 * time.Millisecond)
+			b.load(b.now, false, time.Millisecond)
+			for _, s := range sockets {
+				for b.read(s) != nil {
+				}
+			}
+		}
+		return log.told[len(log.told)-1]
+	}
+	if got := speak(100, peers); got < 3*time.Millisecond || got > mostWait {
+		t.Errorf("a wait of %v under load", got)
+	}
+	if got := speak(100, 1); got != 0 {
+		t.Errorf("a wait of %v for one speaker", got)
+	}
+	b.gathered, b.waited = 10, 25*time.Millisecond
+	b.nextHousekeeping = b.now
+	b.step(0)
+	if s := b.published.Load(); s.WaitMean != 2.5 || s.Wait != 0 {
+		t.Errorf("a wait of %v ms, %v in the mean", s.Wait, s.WaitMean)
 	}
 }
