@@ -17,12 +17,15 @@ import (
 // serveCmd is every setting of the server. Each flag is also an environment
 // variable, HUBBUB_ and its name in capitals, and a key of the YAML file.
 type serveCmd struct {
-	Config   string `help:"YAML file of settings, keys named like the flags." env:"HUBBUB_CONFIG" placeholder:"FILE"`
-	Data     string `help:"Directory for the database, certificates and tokens." env:"HUBBUB_DATA" placeholder:"DIR"`
-	HTTP     string `name:"http" help:"Address of the one TCP port, for HTTP and HTTPS." env:"HUBBUB_HTTP" default:":8080"`
-	UDPPort  int    `name:"udp-port" help:"UDP port of the first media worker; the others follow it." env:"HUBBUB_UDP_PORT" default:"50000"`
-	UDPBind  string `name:"udp-bind" help:"Address that the media workers bind." env:"HUBBUB_UDP_BIND" placeholder:"IP"`
-	Workers  int    `help:"Media workers, one UDP port each (0: one per core)." env:"HUBBUB_WORKERS" default:"0"`
+	Config      string        `help:"YAML file of settings, keys named like the flags." env:"HUBBUB_CONFIG" placeholder:"FILE"`
+	Data        string        `help:"Directory for the database, certificates and tokens." env:"HUBBUB_DATA" placeholder:"DIR"`
+	HTTP        string        `name:"http" help:"Address of the one TCP port, for HTTP and HTTPS." env:"HUBBUB_HTTP" default:":8080"`
+	UDPPort     int           `name:"udp-port" help:"UDP port of the first media worker; the others follow it." env:"HUBBUB_UDP_PORT" default:"50000"`
+	UDPBind     string        `name:"udp-bind" help:"Address that the media workers bind." env:"HUBBUB_UDP_BIND" placeholder:"IP"`
+	Workers     int           `help:"Media workers, one UDP port each (0: one per core)." env:"HUBBUB_WORKERS" default:"0"`
+	MaxSpeakers int           `name:"max-speakers" help:"How many speakers of a channel are heard at once: the loudest." env:"HUBBUB_MAX_SPEAKERS" default:"16"`
+	Wait        time.Duration `help:"How long a busy media worker may hold packets to send them together, up to 5ms: halves its CPU time for that much delay." env:"HUBBUB_WAIT" default:"0s"`
+
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
 
 	PublicURL string `name:"public-url" help:"URL that people open, when a reverse proxy stands in front." env:"HUBBUB_PUBLIC_URL" placeholder:"URL"`
@@ -54,6 +57,7 @@ func (c *serveCmd) Run() error {
 	defer stop()
 	n, err := node.Start(ctx, node.Config{
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
+		MaxSpeakers: c.MaxSpeakers, Wait: c.Wait,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
 		Name: c.Name, Region: c.Region, Registration: c.Registration, LegacyEncryption: c.LegacyEncryption,
 		NATS: c.NATS, Database: c.Database, Version: version, Log: log,

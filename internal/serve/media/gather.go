@@ -7,10 +7,9 @@ import (
 )
 
 const (
-	// defaultWait and mostWait bound how long packets are waited for that would leave
-	// with those that came.
-	defaultWait = 5 * time.Millisecond
-	mostWait    = 5 * time.Millisecond
+	// mostWait bounds how long packets are waited for that would leave with those that
+	// came.
+	mostWait = 5 * time.Millisecond
 	// gatherWindow is how often the wait is set anew.
 	gatherWindow = 100 * time.Millisecond
 	// gatherFrom is how many packets a second must be delivered for a wait: fewer cost

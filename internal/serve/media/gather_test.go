@@ -68,9 +68,9 @@ func TestWaitIsBounded(t *testing.T) {
 	})
 }
 
-func TestWaitCanBeTurnedOff(t *testing.T) {
+func TestWaitIsAsConfigured(t *testing.T) {
 	for _, c := range []struct{ wait, want time.Duration }{
-		{0, defaultWait}, {time.Millisecond, time.Millisecond}, {time.Second, mostWait}, {-1, 0},
+		{0, 0}, {time.Millisecond, time.Millisecond}, {time.Second, mostWait}, {-1, 0},
 	} {
 		m, err := New(Config{Bind: loopback, Workers: 1, Wait: c.wait})
 		if err != nil {

@@ -34,7 +34,8 @@ type Config struct {
 	// them; 0: 16.
 	MaxSpeakers int
 	// Wait is the most that a worker under load waits for packets that can leave
-	// together with those that came; 0: 5 ms, which is the most there is; negative: none.
+	// together with those that came, up to 5 ms. Zero is no wait: what one read brought
+	// leaves together all the same.
 	Wait time.Duration
 	Log  *slog.Logger
 	// Metrics may be nil.

@@ -88,10 +88,6 @@ type worker struct {
 }
 
 func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *worker {
-	wait := cfg.Wait
-	if wait == 0 {
-		wait = defaultWait
-	}
 	w := &worker{
 		index:       index,
 		socket:      s,
@@ -105,7 +101,7 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *wo
 		byUfrag:     make(map[string]sfu.Slot),
 		rx:          udp.NewBatch(),
 		outbox:      newOutbox(),
-		gather:      gatherer{most: min(max(wait, 0), mostWait)},
+		gather:      gatherer{most: min(max(cfg.Wait, 0), mostWait)},
 	}
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w

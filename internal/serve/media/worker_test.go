@@ -50,7 +50,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Log: slog.New(slog.DiscardHandler)})
+	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Wait: mostWait, Log: slog.New(slog.DiscardHandler)})
 	b.sink = func(_ int, ev sfu.Event) { b.events = append(b.events, ev) }
 	return b
 }

@@ -25,6 +25,9 @@ type Config struct {
 	UDPBind string // address the media workers bind, empty for all IPv4 addresses
 	Workers int    // media workers, 0 for one per core
 
+	MaxSpeakers int           // heard at once in a channel, the loudest; 0 for 16
+	Wait        time.Duration // that a busy media worker may hold packets to send them together, up to 5 ms
+
 	PublicIP  string // that clients outside reach the media ports under, behind NAT
 	PublicURL string // that people open, when a proxy stands in front
 	Domain    string // to get a real certificate for
@@ -97,6 +100,12 @@ func (c *Config) check() error {
 	}
 	if c.UDPPort != -1 && (c.UDPPort < 1 || c.UDPPort+c.Workers > 65536) {
 		bad("--udp-port %d with %d workers: the ports must lie between 1 and 65535", c.UDPPort, c.Workers)
+	}
+	if c.MaxSpeakers < 0 || c.MaxSpeakers > 1000 {
+		bad("--max-speakers %d: between 1 and 1000", c.MaxSpeakers)
+	}
+	if c.Wait < 0 || c.Wait > 5*time.Millisecond {
+		bad("--wait %v: between 0 and 5ms", c.Wait)
 	}
 	if c.PublicIP != "" {
 		if _, err := netip.ParseAddr(c.PublicIP); err != nil {

@@ -3,6 +3,7 @@ package node
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDefaultsAreComplete(t *testing.T) {
@@ -19,6 +20,8 @@ func TestBadSettingsNameTheirFlag(t *testing.T) {
 	for flag, c := range map[string]Config{
 		"--workers":      {Workers: 1000},
 		"--udp-port":     {UDPPort: 65535, Workers: 4},
+		"--max-speakers": {MaxSpeakers: -1},
+		"--wait":         {Wait: time.Second},
 		"--public-ip":    {PublicIP: "example.org"},
 		"--udp-bind":     {UDPBind: "eth0"},
 		"--public-url":   {PublicURL: "voice.example.org"},

@@ -189,7 +189,10 @@ func (n *Node) openRoles(ctx context.Context) error {
 }
 
 func (n *Node) openVoice(key []byte) (err error) {
-	mc := media.Config{BasePort: max(n.cfg.UDPPort, 0), Workers: n.cfg.Workers, Legacy: n.cfg.LegacyEncryption, Log: n.log, Metrics: n.metrics}
+	mc := media.Config{
+		BasePort: max(n.cfg.UDPPort, 0), Workers: n.cfg.Workers, Legacy: n.cfg.LegacyEncryption,
+		MaxSpeakers: n.cfg.MaxSpeakers, Wait: n.cfg.Wait, Log: n.log, Metrics: n.metrics,
+	}
 	if n.cfg.UDPBind != "" {
 		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
 	}
