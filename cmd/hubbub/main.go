@@ -1,5 +1,5 @@
 // Command hubbub is the whole platform in one binary: serve runs it, ctl talks
-// to one that runs.
+// to one that runs, load measures one.
 package main
 
 import (
@@ -15,7 +15,10 @@ var version = "0.1.0"
 type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the server (default)."`
 	Ctl     ctlCmd     `cmd:"" help:"Talk to a running server on this host."`
+	Load    loadCmd    `cmd:"" help:"Measure a server under load."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	LoadFloor loadFloorCmd `cmd:"" hidden:""`
 }
 
 type versionCmd struct{}

@@ -1,0 +1,132 @@
+// Package load owns the load generator: clients by the thousand that join over the
+// real gateway and voice protocol, speak and listen, and measure what the server
+// makes of it. It never reaches into the server: what it knows of it comes over the
+// wire, from its admin API, and from the process table.
+package load
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Modes of a native client's encryption.
+const (
+	ModeAES     = "aes"
+	ModeXChaCha = "xchacha"
+)
+
+// Phases of the speakers' packets.
+const (
+	PhaseEven  = "even"  // spread over the packet interval
+	PhaseBurst = "burst" // all at once
+)
+
+// Config says what to measure and with which load.
+type Config struct {
+	URL   string // of the server, http://… or https://…
+	Token string // of its admin API
+	CA    string // file with the certificates to trust for https and wss, "" for the system's
+	PID   int    // of the server, 0 when unknown: no CPU time and no memory then
+
+	// Spawn is the command that runs a server of its own for this measurement,
+	// without the flags that say where; empty for none.
+	Spawn []string
+	// FloorCommand runs RunFloor in a process of its own, which --floor needs.
+	FloorCommand []string
+	// Pin gives the server the first core and the load the second.
+	Pin bool
+
+	Mode      string // ModeAES or ModeXChaCha
+	Browser   bool   // clients are browsers: ICE, DTLS and SRTP
+	Speakers  int    // in each channel
+	Listeners int    // in all channels together
+	Channels  int
+	Guilds    int     // that the channels are spread over; 0 is one
+	Talk      float64 // share of the time that a speaker talks
+	Rate      float64 // packets a second while talking
+	Size      int     // payload bytes
+	Phase     string  // PhaseEven or PhaseBurst
+	Duration  time.Duration
+	Runs      int // measurements of each server
+	Joins     int // that go on at once
+	Events    bool
+	Loops     int // that carry the clients' media; 0 is one per core
+
+	Floor     bool          // measure the minimal forwarders in the same run
+	FloorWait time.Duration // that the coalescing one waits for more packets
+	Ramp      bool
+	Step      time.Duration // of the ramp
+
+	Mumble         string // host:port of a mumble-server to measure too, "" for none
+	MumblePID      int
+	MumblePassword string
+
+	Version  string
+	Progress io.Writer // nil for no progress line
+	Log      *slog.Logger
+}
+
+const (
+	maxClients = 100_000
+	// rampFloor is the share of packets that must arrive for a load to count.
+	rampFloor = 0.98
+	// rampRate is what servers let a member send (a packet every 2.5 ms, the shortest
+	// frame of Opus), less a little for jitter.
+	rampRate = 390
+)
+
+func (c *Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Mode == "" {
+		c.Mode = ModeAES
+	}
+	if c.Phase == "" {
+		c.Phase = PhaseEven
+	}
+	c.Channels, c.Guilds, c.Runs, c.Joins = max(c.Channels, 1), max(c.Guilds, 1), max(c.Runs, 1), max(c.Joins, 1)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if !slices.Contains([]string{ModeAES, ModeXChaCha}, c.Mode) {
+		bad("--mode %q: %s or %s", c.Mode, ModeAES, ModeXChaCha)
+	}
+	if !slices.Contains([]string{PhaseEven, PhaseBurst}, c.Phase) {
+		bad("--phase %q: %s or %s", c.Phase, PhaseEven, PhaseBurst)
+	}
+	if c.Speakers < 0 || c.Listeners < 0 || c.Speakers*c.Channels+c.Listeners < 1 || c.Speakers*c.Channels+c.Listeners > maxClients {
+		bad("--speakers %d in each of %d channels and --listeners %d: between 1 and %d clients", c.Speakers, c.Channels, c.Listeners, maxClients)
+	}
+	if c.Guilds > c.Channels {
+		bad("--guilds %d: no more than --channels %d", c.Guilds, c.Channels)
+	}
+	if c.Talk <= 0 || c.Talk > 1 {
+		bad("--talk %v: a share above 0, at most 1", c.Talk)
+	}
+	if c.Rate < 1 || c.Rate > rampRate {
+		bad("--rate %v: between 1 and %d packets a second", c.Rate, rampRate)
+	}
+	if c.Size < MinSize || c.Size > MaxSize {
+		bad("--size %d: between %d and %d bytes", c.Size, MinSize, MaxSize)
+	}
+	if c.Duration < 100*time.Millisecond || c.Duration > time.Hour || c.Runs > 100 {
+		bad("--duration %v, --runs %d: between 100ms and 1h, at most 100 runs", c.Duration, c.Runs)
+	}
+	if c.Ramp && (c.Speakers == 0 || c.Step < 100*time.Millisecond) {
+		bad("--ramp needs --speakers and a --step of at least 100ms")
+	}
+	if c.Floor && (c.FloorWait < 0 || c.FloorWait > 20*time.Millisecond) {
+		bad("--floor-wait %v: at most 20ms", c.FloorWait)
+	}
+	if c.Joins > 256 {
+		bad("--joins %d: at most 256 at once", c.Joins)
+	}
+	return errors.Join(errs...)
+}
+
+// clients returns how many there are.
+func (c *Config) clients() int { return c.Speakers*c.Channels + c.Listeners }

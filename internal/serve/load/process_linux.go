@@ -1,0 +1,184 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tick is what /proc counts CPU time in, USER_HZ: 1/100 s on every Linux.
+const tick = 10 * time.Millisecond
+
+const (
+	serverCore = 0
+	loadCore   = 1
+)
+
+// cpuTime is what a process has used.
+type cpuTime struct{ user, system time.Duration }
+
+func (c cpuTime) sub(o cpuTime) cpuTime { return cpuTime{c.user - o.user, c.system - o.system} }
+
+func (c cpuTime) total() time.Duration { return c.user + c.system }
+
+// cpuOf reads the CPU time of all threads of a process.
+func cpuOf(pid int) (cpuTime, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return cpuTime{}, err
+	}
+	// The second field is a name in parentheses that may hold anything.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const user, system = 14 - 3, 15 - 3 // proc(5) counts from 1, and two fields are cut off
+	if len(fields) <= system {
+		return cpuTime{}, fmt.Errorf("/proc/%d/stat: too short", pid)
+	}
+	u, err1 := strconv.ParseInt(fields[user], 10, 64)
+	s, err2 := strconv.ParseInt(fields[system], 10, 64)
+	return cpuTime{time.Duration(u) * tick, time.Duration(s) * tick}, errors.Join(err1, err2)
+}
+
+// residentOf reads the resident memory of a process in bytes.
+func residentOf(pid int) (int64, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status: no VmRSS", pid)
+}
+
+func affinity(tid, core int) error {
+	var set unix.CPUSet
+	set.Set(core)
+	if err := unix.SchedSetaffinity(tid, &set); err != nil {
+		return fmt.Errorf("pinning to core %d: %w", core, err)
+	}
+	return nil
+}
+
+// pinSelf pins every thread of this process; those to come inherit it.
+func pinSelf(core int) error {
+	for range 2 { // a thread may begin while the first round goes on
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			tid, err := strconv.Atoi(task.Name())
+			if err != nil {
+				return err
+			}
+			if err := affinity(tid, core); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	runtime.GOMAXPROCS(1)
+	return nil
+}
+
+// startOn starts a command on one core, or on all for a negative one.
+func startOn(cmd *exec.Cmd, core int) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if core < 0 {
+		return cmd.Start()
+	}
+	// A child begins on the cores of the thread that made it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return err
+	}
+	if err := affinity(0, core); err != nil {
+		return err
+	}
+	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
+}
+
+// server is a Hubbub server that this process started.
+type server struct {
+	cmd        *exec.Cmd
+	dir        string
+	url, token string
+}
+
+const (
+	startTimeout = 30 * time.Second
+	stopTimeout  = 10 * time.Second
+	pollInterval = 20 * time.Millisecond
+)
+
+// spawn starts a server in a directory of its own and waits until it is ready.
+func spawn(ctx context.Context, command []string, core int) (*server, error) {
+	dir, err := os.MkdirTemp("", "hubbub-load-")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{dir: dir}
+	args := append(command[1:len(command):len(command)], "--data", dir, "--http", "127.0.0.1:0", "--udp-port=-1", "--log-level", "warn")
+	s.cmd = exec.Command(command[0], args...)
+	s.cmd.Stderr = os.Stderr
+	if err := startOn(s.cmd, core); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("starting a server: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		if s.ready(ctx) {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			s.stop()
+			return nil, fmt.Errorf("the server that was started is not ready: %w", ctx.Err())
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+func (s *server) ready(ctx context.Context) bool {
+	var err error
+	if s.url, s.token, err = ServerOf(s.dir); err != nil {
+		return false
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// stop ends the server and removes its directory.
+func (s *server) stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
+	_ = s.cmd.Wait()
+	kill.Stop()
+	_ = os.RemoveAll(s.dir)
+}

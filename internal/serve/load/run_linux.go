@@ -1,0 +1,446 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hubbub.dev/hubbub/internal/serve/run"
+)
+
+const (
+	// accountsAtOnce and leavesAtOnce load a server no more than it has cores.
+	accountsAtOnce = 8
+	leavesAtOnce   = 32
+	// firstPacket is how long a join waits for the first packet.
+	firstPacket = 5 * time.Second
+	// warmUp comes before each window and is not measured: caches and buffers are
+	// cold after another target's turn.
+	warmUp = 500 * time.Millisecond
+	// drainPatience is how long packets under way are waited for when none comes.
+	drainPatience = 200 * time.Millisecond
+	drainMost     = 2 * time.Second
+)
+
+// runner is one run of the load generator.
+type runner struct {
+	cfg     Config
+	group   *run.Group
+	crowd   *crowd
+	targets []*target
+	round   uint32
+	report  Report
+
+	party   *party
+	ground  *ground
+	members []*member
+}
+
+// Run measures and returns what came out. When ctx ends it stops and returns its
+// error; in any case it leaves nothing running, and no guilds on the server.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	r := &runner{cfg: cfg, group: run.NewGroup(ctx, cfg.Log)}
+	defer r.close()
+	for _, step := range []func(context.Context) error{r.open, r.join, r.openFloors, r.measure, r.ramp, r.conclude} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &r.report, nil
+}
+
+func (r *runner) serverCore() int {
+	if r.cfg.Pin {
+		return serverCore
+	}
+	return -1
+}
+
+func (r *runner) target(name string, pid int, stop func()) *target {
+	t := &target{name: name, index: len(r.targets), pid: pid, close: stop}
+	r.targets = append(r.targets, t)
+	return t
+}
+
+// open starts what carries the clients, and a server if that is asked for.
+func (r *runner) open(ctx context.Context) error {
+	stop := func() {}
+	if len(r.cfg.Spawn) > 0 {
+		s, err := spawn(ctx, r.cfg.Spawn, r.serverCore())
+		if err != nil {
+			return err
+		}
+		r.cfg.URL, r.cfg.Token, r.cfg.PID = s.url, s.token, s.cmd.Process.Pid
+		stop = s.stop
+	}
+	r.target("hubbub", r.cfg.PID, stop)
+	if r.cfg.Pin {
+		if runtime.NumCPU() < 2 {
+			r.warn("one core alone: server and load share it")
+		} else if err := pinSelf(loadCore); err != nil {
+			return err
+		}
+	}
+	loops := r.cfg.Loops
+	if loops == 0 {
+		loops = runtime.GOMAXPROCS(0)
+	}
+	var err error
+	if r.crowd, err = newCrowd(loops, r.group); err != nil {
+		return err
+	}
+	a, err := newAdmin(r.cfg.URL, r.cfg.Token, r.cfg.CA)
+	if err != nil {
+		return err
+	}
+	r.party = &party{cfg: &r.cfg, admin: a, group: r.group}
+	r.ground, err = a.prepare(ctx, r.cfg.Guilds, r.cfg.Channels)
+	return err
+}
+
+func (r *runner) warn(format string, args ...any) {
+	r.report.Warnings = append(r.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// join brings all clients into their channels, speakers first, who then talk.
+func (r *runner) join(ctx context.Context) error {
+	r.members = make([]*member, r.cfg.clients())
+	err := each(ctx, r.group, len(r.members), accountsAtOnce, func(ctx context.Context, i int) (err error) {
+		m := &member{seat: r.cfg.newSeat(0, i)}
+		m.room = r.ground.rooms[m.seat.room]
+		r.members[i] = m
+		m.token, err = r.ground.bot(ctx, m.room.guild, fmt.Sprintf("load %d", i+1))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if r.cfg.PID != 0 {
+		before, err := residentOf(r.cfg.PID)
+		if err != nil {
+			return fmt.Errorf("--pid: %w", err)
+		}
+		r.report.Memory = &Memory{Before: before}
+	}
+	speakers := r.cfg.Speakers * r.cfg.Channels
+	if err := r.enter(ctx, r.members[:speakers], false); err != nil {
+		return err
+	}
+	if err := r.crowd.begin(ctx, r.window(0, 1, r.cfg.Rate)); err != nil {
+		return err
+	}
+	if err := r.enter(ctx, r.members[speakers:], speakers > 0); err != nil {
+		return err
+	}
+	r.group.Go("load heartbeats", func(ctx context.Context) { r.party.beat(ctx, r.members) })
+	return r.crowd.recount(ctx, 0)
+}
+
+// enter joins some members; those who are to hear are waited for until they do.
+func (r *runner) enter(ctx context.Context, members []*member, hear bool) error {
+	var done atomic.Int64
+	return each(ctx, r.group, len(members), r.cfg.Joins, func(ctx context.Context, i int) error {
+		m := members[i]
+		if err := r.party.connect(ctx, m); err != nil {
+			return fmt.Errorf("client %d: %w", i+1, err)
+		}
+		if err := r.party.join(ctx, m); err != nil {
+			return fmt.Errorf("client %d: %w", i+1, err)
+		}
+		if err := r.crowd.add(ctx, m.seat); err != nil {
+			_ = unix.Close(m.seat.fd)
+			return err
+		}
+		if hear {
+			patience := time.NewTimer(firstPacket)
+			defer patience.Stop()
+			select {
+			case <-m.seat.firstHeard:
+			case <-patience.C:
+			case <-ctx.Done():
+			}
+		}
+		r.say("joining: %d of %d", done.Add(1), len(members))
+		return nil
+	})
+}
+
+func (r *runner) openFloors(ctx context.Context) error {
+	if !r.cfg.Floor || r.cfg.Speakers == 0 {
+		return nil
+	}
+	if err := r.startFloor(ctx, "floor"); err != nil {
+		return err
+	}
+	return r.startFloor(ctx, "floor+GSO", "--segment", "--wait", r.cfg.FloorWait.String())
+}
+
+func (r *runner) window(target int, talk, rate float64) window {
+	r.round++
+	return window{round: r.round, target: target, talk: talk, rate: rate, size: r.cfg.Size, burst: r.cfg.Phase == PhaseBurst}
+}
+
+// measure takes turns between the targets, so that what changes on the host in the
+// meantime changes for all.
+func (r *runner) measure(ctx context.Context) error {
+	var names []string
+	for n := range r.cfg.Runs {
+		for _, t := range r.targets {
+			w, err := r.watch(ctx, t, r.cfg.Rate, r.cfg.Talk, r.cfg.Duration)
+			if err != nil {
+				return err
+			}
+			w.Run = n + 1
+			r.report.Windows = append(r.report.Windows, w)
+			if n == 0 {
+				names = append(names, t.name)
+			}
+		}
+	}
+	r.report.Medians = medians(r.report.Windows, names)
+	return nil
+}
+
+// watch measures one target for a time.
+func (r *runner) watch(ctx context.Context, t *target, rate, talk float64, d time.Duration) (Window, error) {
+	if err := r.crowd.begin(ctx, r.window(t.index, talk, rate)); err != nil {
+		return Window{}, err
+	}
+	if err := r.pass(ctx, min(warmUp, d/4), "", nil); err != nil {
+		return Window{}, err
+	}
+	if err := r.crowd.begin(ctx, r.window(t.index, talk, rate)); err != nil {
+		return Window{}, err
+	}
+	_, dropsBefore, err := r.crowd.count(ctx)
+	if err != nil {
+		return Window{}, err
+	}
+	before, began := r.cpu(t), time.Now()
+	if err := r.pass(ctx, d, t.name, r.drawn); err != nil {
+		return Window{}, err
+	}
+	if err := r.crowd.hush(ctx); err != nil {
+		return Window{}, err
+	}
+	took := time.Since(began)
+	if err := r.drain(ctx); err != nil {
+		return Window{}, err
+	}
+	after, wall := r.cpu(t), time.Since(began)
+	c, dropsAfter, err := r.crowd.count(ctx)
+	if err != nil {
+		return Window{}, err
+	}
+	w := Window{
+		Target: t.name, Rate: rate, Seconds: took.Seconds(),
+		Sent: c.sent, Expected: c.expected, Received: c.received, Delivery: 1,
+		PerSecond: float64(c.received) / took.Seconds(), Reordered: c.overtaken, Duplicates: c.duplicates,
+		Corrupt: c.corrupt, Foreign: c.foreign, LoadDrops: dropsAfter - dropsBefore, Slipped: c.slipped,
+		DelayP50: millis(c.delay.quantile(0.5)), DelayP99: millis(c.delay.quantile(0.99)), DelayMax: millis(c.delay.max),
+		LoadShare: after.load.sub(before.load).total().Seconds() / wall.Seconds(),
+	}
+	if c.expected > 0 {
+		w.Delivery = float64(c.received) / float64(c.expected)
+		for _, q := range Curve {
+			w.DelayCurve = append(w.DelayCurve, millis(c.delay.quantile(q)))
+		}
+	}
+	if used := after.server.sub(before.server); t.pid != 0 {
+		w.CPUKnown, w.Share = true, used.total().Seconds()/wall.Seconds()
+		if c.received > 0 {
+			w.User = float64(used.user.Microseconds()) / float64(c.received)
+			w.System = float64(used.system.Microseconds()) / float64(c.received)
+		}
+	}
+	if w.limited() {
+		r.warn("%s at %.0f packets/s: this side was the limit (%.0f%% of its core, %d dropped, %d not sent)",
+			t.name, rate, 100*w.LoadShare, w.LoadDrops, w.Slipped)
+	}
+	return w, nil
+}
+
+type usage struct{ server, load cpuTime }
+
+// cpu reads what the target's server and this side have used so far. A server that
+// is gone shows as cut WebSockets.
+func (r *runner) cpu(t *target) (u usage) {
+	if t.pid != 0 {
+		u.server, _ = cpuOf(t.pid)
+	}
+	u.load, _ = cpuOf(os.Getpid())
+	return u
+}
+
+// pass lets time pass, and shows how it goes.
+func (r *runner) pass(ctx context.Context, d time.Duration, what string, show func(what string, passed time.Duration)) error {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		select {
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if show != nil {
+				show(what, time.Since(began))
+			}
+		}
+	}
+}
+
+func (r *runner) drawn(what string, passed time.Duration) {
+	received, expected := r.crowd.progress()
+	share := 100.0
+	if expected > 0 {
+		share = 100 * float64(received) / float64(expected)
+	}
+	r.say("%s: %4.1f s, %.0f packets/s, %.2f%% delivered", what, passed.Seconds(), float64(received)/passed.Seconds(), share)
+}
+
+// say rewrites the progress line.
+func (r *runner) say(format string, args ...any) {
+	if r.cfg.Progress != nil {
+		_, _ = fmt.Fprintf(r.cfg.Progress, "\r\x1b[K"+format, args...)
+	}
+}
+
+// drain waits until what was sent has come, or no more comes.
+func (r *runner) drain(ctx context.Context) error {
+	began, moved := time.Now(), time.Now()
+	last, expected := r.crowd.progress()
+	for last < expected && time.Since(moved) < drainPatience && time.Since(began) < drainMost {
+		if err := r.pass(ctx, pollInterval, "", nil); err != nil {
+			return err
+		}
+		received, now := r.crowd.progress()
+		if received != last {
+			moved = time.Now()
+		}
+		last, expected = received, now
+	}
+	return nil
+}
+
+// ramp finds the most that each target delivers.
+func (r *runner) ramp(ctx context.Context) error {
+	if !r.cfg.Ramp {
+		return nil
+	}
+	for _, t := range r.targets {
+		climbed, err := climb(r.cfg.Rate, func(rate float64) (Window, error) { return r.watch(ctx, t, rate, 1, r.cfg.Step) })
+		if err != nil {
+			return err
+		}
+		climbed.Target = t.name
+		r.report.Ramps = append(r.report.Ramps, climbed)
+	}
+	return nil
+}
+
+// conclude adds what is known at the end.
+func (r *runner) conclude(context.Context) error {
+	if m := r.report.Memory; m != nil {
+		after, err := residentOf(r.cfg.PID)
+		if err != nil {
+			return fmt.Errorf("the server is gone: %w", err)
+		}
+		m.After = after
+		m.PerClient = float64(m.After-m.Before) / float64(r.cfg.clients())
+	}
+	var ready, first []time.Duration
+	for _, m := range r.members {
+		if !m.seat.hears {
+			continue
+		}
+		ready = append(ready, m.ready)
+		select {
+		case <-m.seat.firstHeard:
+			first = append(first, time.Duration(m.seat.first-m.asked.UnixNano()))
+		default:
+		}
+	}
+	r.report.Join = &Join{
+		Clients: len(ready), ReadyP50: millis(quantileOf(ready, 0.5)), ReadyP95: millis(quantileOf(ready, 0.95)),
+		Heard: len(first), FirstP50: millis(quantileOf(first, 0.5)), FirstP95: millis(quantileOf(first, 0.95)),
+		Cuts: r.party.cuts.Load(),
+	}
+	if len(first) > 0 {
+		for _, q := range Curve {
+			r.report.Join.FirstCurve = append(r.report.Join.FirstCurve, millis(quantileOf(first, q)))
+		}
+	}
+	c := &r.cfg
+	r.report.Version, r.report.At, r.report.Host = c.Version, time.Now().UTC().Format(time.RFC3339), host(c.Pin)
+	clients := "native " + c.Mode
+	if c.Browser {
+		clients = "browser"
+	}
+	r.report.Settings = Settings{
+		Clients: clients, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Talk: c.Talk, Rate: c.Rate,
+		Size: c.Size, Phase: c.Phase, Seconds: c.Duration.Seconds(), Runs: c.Runs, Joins: c.Joins,
+	}
+	if n := r.party.cuts.Load(); n > 0 {
+		r.warn("%d WebSockets were cut", n)
+	}
+	r.say("")
+	return nil
+}
+
+// host describes the machine.
+func host(pinned bool) Host {
+	h := Host{Cores: runtime.NumCPU(), Pinned: pinned}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		h.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range bytes.Lines(info) {
+			if model, ok := strings.CutPrefix(string(line), "model name"); ok {
+				h.CPU = strings.TrimSpace(strings.TrimLeft(model, "\t :"))
+				break
+			}
+		}
+	}
+	return h
+}
+
+// close ends everything, the clients before their servers.
+func (r *runner) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	leaving := run.NewGroup(ctx, r.cfg.Log)
+	_ = each(ctx, leaving, len(r.members), leavesAtOnce, func(_ context.Context, i int) error {
+		if m := r.members[i]; m != nil {
+			m.leave()
+		}
+		return nil
+	})
+	if r.ground != nil {
+		r.ground.remove(ctx)
+		r.ground.admin.http.CloseIdleConnections()
+	}
+	r.group.Stop()
+	r.group.Wait()
+	leaving.Stop()
+	leaving.Wait()
+	if r.crowd != nil {
+		r.crowd.release()
+	}
+	for _, t := range r.targets {
+		t.close()
+	}
+}
