@@ -102,7 +102,11 @@ func (c *crowd) begin(ctx context.Context, w window) error {
 // hush ends the talk; packets under way are still counted.
 func (c *crowd) hush(ctx context.Context) error {
 	for _, l := range c.loops {
-		if err := l.ask(ctx, func(l *loop) { l.queue = l.queue[:0] }); err != nil {
+		err := l.ask(ctx, func(l *loop) {
+			l.queue, l.head = l.queue[:0], 0
+			l.publish()
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -267,9 +271,13 @@ func (l *loop) run(ctx context.Context) {
 			}
 			l.hear(l.seats[event.Fd])
 		}
-		l.shown.received.Store(l.received)
-		l.shown.expected.Store(l.expected)
+		l.publish()
 	}
+}
+
+func (l *loop) publish() {
+	l.shown.received.Store(l.received)
+	l.shown.expected.Store(l.expected)
 }
 
 func (l *loop) obey() {
@@ -325,6 +333,7 @@ func (l *loop) speakersOf(target int) (n int) {
 // and so many there are; it returns the number after its last.
 func (l *loop) begin(w window, first, speakers int) int {
 	l.window, l.counters = w, counters{}
+	l.publish()
 	l.queue, l.head = l.queue[:0], 0
 	now := monotonic.Now()
 	for _, s := range l.seats {

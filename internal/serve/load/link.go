@@ -114,8 +114,10 @@ type browserLink struct {
 	highest uint64 // of the packets sent, with roll-overs
 }
 
-// sourcesPerInbound is what browser.Inbound takes.
-const sourcesPerInbound = 8
+const (
+	sourcesPerInbound = 8 // what browser.Inbound takes
+	maxSources        = 1024
+)
 
 func newBrowserLink(profile browser.Profile, keying, check []byte) (*browserLink, error) {
 	clientKey, clientSalt, serverKey, serverSalt, err := browser.KeysFromExporter(keying, profile)
@@ -128,11 +130,13 @@ func newBrowserLink(profile browser.Profile, keying, check []byte) (*browserLink
 	return l, err
 }
 
-// inbound returns what opens the packets of a source.
+// inbound returns what opens the packets of a source, nil for one source too many.
 func (l *browserLink) inbound(ssrc uint32) *browser.Inbound {
 	i := slices.Index(l.sources, ssrc)
 	if i < 0 {
-		i = len(l.sources)
+		if i = len(l.sources); i == maxSources {
+			return nil
+		}
 		l.sources = append(l.sources, ssrc)
 	}
 	if i /= sourcesPerInbound; i == len(l.in) {
@@ -148,14 +152,22 @@ func (l *browserLink) inbound(ssrc uint32) *browser.Inbound {
 func (l *browserLink) open(datagram []byte) (payload []byte, ok bool) {
 	switch rtp.Kind(datagram) {
 	case rtp.RTP:
-		plain, drop := l.inbound(binary.BigEndian.Uint32(datagram[8:])).Open(datagram)
+		in := l.inbound(binary.BigEndian.Uint32(datagram[8:]))
+		if in == nil {
+			return nil, false
+		}
+		plain, drop := in.Open(datagram)
 		if drop != rtp.Accepted {
 			return nil, false
 		}
 		return mediaOf(plain, browserOpus)
 	case rtp.RTCP:
 		// A report may come before the first packet of its source.
-		_, drop := l.inbound(binary.BigEndian.Uint32(datagram[4:])).OpenRTCP(datagram)
+		in := l.inbound(binary.BigEndian.Uint32(datagram[4:]))
+		if in == nil {
+			return nil, false
+		}
+		_, drop := in.OpenRTCP(datagram)
 		return nil, drop == rtp.Accepted
 	}
 	return nil, true

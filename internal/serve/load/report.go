@@ -50,15 +50,14 @@ type Settings struct {
 // Join says how long listeners took from op 4: to the Session Description, and to
 // the first packet that was whole.
 type Join struct {
-	Clients     int       `json:"clients"`
-	ReadyP50    float64   `json:"ready_p50"`
-	ReadyP95    float64   `json:"ready_p95"`
-	Heard       int       `json:"heard"`
-	FirstP50    float64   `json:"first_p50"`
-	FirstP95    float64   `json:"first_p95"`
-	FirstCurve  []float64 `json:"first_curve,omitempty"` // at the shares of Curve
-	Cuts        int64     `json:"cuts"`                  // WebSockets that ended by themselves
-	Unconnected int       `json:"unconnected,omitempty"`
+	Clients    int       `json:"clients"`
+	ReadyP50   float64   `json:"ready_p50"`
+	ReadyP95   float64   `json:"ready_p95"`
+	Heard      int       `json:"heard"`
+	FirstP50   float64   `json:"first_p50"`
+	FirstP95   float64   `json:"first_p95"`
+	FirstCurve []float64 `json:"first_curve,omitempty"` // at the shares of Curve
+	Cuts       int64     `json:"cuts"`                  // WebSockets that ended by themselves
 }
 
 // Memory is the server's resident memory, in bytes.

@@ -203,7 +203,7 @@ func (p *party) joinVoice(ctx context.Context, m *member, token, endpoint string
 	}
 	var hello proto.VoiceHello
 	if err := m.voice.expect(ctx, opcode(proto.VoiceOpHello), &hello); err != nil {
-		return fmt.Errorf("Hello: %w", err)
+		return fmt.Errorf("awaiting Hello: %w", err)
 	}
 	m.voice.interval = time.Duration(hello.HeartbeatInterval) * time.Millisecond
 	err = m.voice.write(ctx, proto.VoiceOpIdentify, proto.VoiceIdentify{
@@ -214,11 +214,11 @@ func (p *party) joinVoice(ctx context.Context, m *member, token, endpoint string
 	}
 	var ready proto.VoiceReady
 	if err := m.voice.expect(ctx, opcode(proto.VoiceOpReady), &ready); err != nil {
-		return fmt.Errorf("Ready: %w", err)
+		return fmt.Errorf("awaiting Ready: %w", err)
 	}
 	addr, err := netip.ParseAddr(ready.IP)
 	if err != nil {
-		return fmt.Errorf("Ready: %w", err)
+		return fmt.Errorf("awaiting Ready: %w", err)
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(ready.Port))))
 	if err != nil {
@@ -244,7 +244,7 @@ func (p *party) selectProtocol(ctx context.Context, m *member, protocol string, 
 		err = m.voice.expect(ctx, opcode(proto.VoiceOpSessionDescription), &d)
 	}
 	if err != nil {
-		return d, fmt.Errorf("Session Description: %w", err)
+		return d, fmt.Errorf("awaiting Session Description: %w", err)
 	}
 	return d, nil
 }

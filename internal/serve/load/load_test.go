@@ -1,0 +1,220 @@
+//go:build linux
+
+package load
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hubbub.dev/hubbub/internal/serve/node"
+)
+
+// floorProcess makes the test's own binary the process of a minimal forwarder.
+const floorProcess = "floor-process"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == floorProcess {
+		cfg := FloorConfig{Segment: len(os.Args) > 2}
+		if cfg.Segment {
+			cfg.Wait = 5 * time.Millisecond
+		}
+		if err := RunFloor(cfg, os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// small is a load that any machine bears, against a server in this process.
+func small(t *testing.T) Config {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	n, err := node.Start(t.Context(), node.Config{DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close(context.Background()) })
+	return Config{
+		URL: n.URL(), Token: n.AdminToken(), PID: os.Getpid(), FloorCommand: []string{os.Args[0], floorProcess},
+		Speakers: 5, Listeners: 5, Talk: 1, Rate: 50, Size: 140, Duration: 500 * time.Millisecond, Joins: 4, Events: true, Log: log,
+	}
+}
+
+// whole checks that everything came once, and as it was sent.
+func whole(t *testing.T, w *Window, listeners uint64) {
+	t.Helper()
+	if w.Sent == 0 || w.Expected != w.Sent*listeners {
+		t.Errorf("%s: %d sent, %d expected", w.Target, w.Sent, w.Expected)
+	}
+	if w.Received != w.Expected || w.Delivery != 1 || w.Duplicates+w.Corrupt+w.Foreign != 0 {
+		t.Errorf("%s: %d of %d received, %d duplicates, %d corrupt, %d of other channels",
+			w.Target, w.Received, w.Expected, w.Duplicates, w.Corrupt, w.Foreign)
+	}
+	if w.DelayP50 <= 0 || w.DelayP99 < w.DelayP50 || w.DelayMax < w.DelayP99 {
+		t.Errorf("%s: delays %v, %v, %v", w.Target, w.DelayP50, w.DelayP99, w.DelayMax)
+	}
+}
+
+func TestEveryKindOfClientHearsEverything(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"aes":           func(c *Config) { c.Mode = ModeAES },
+		"xchacha":       func(c *Config) { c.Mode = ModeXChaCha },
+		"browser":       func(c *Config) { c.Browser = true },
+		"many browsers": func(c *Config) { c.Browser, c.Speakers = true, sourcesPerInbound+2 },
+		"spurts":        func(c *Config) { c.Talk = 0.5 },
+		"burst":         func(c *Config) { c.Phase = PhaseBurst },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := small(t)
+			change(&cfg)
+			r, err := Run(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Windows) != 1 {
+				t.Fatalf("%d windows", len(r.Windows))
+			}
+			whole(t, &r.Windows[0], 5)
+			if j := r.Join; j.Clients != 5 || j.Heard != 5 || j.FirstP50 <= 0 || j.Cuts != 0 {
+				t.Errorf("joins: %+v", j)
+			}
+			if m := r.Memory; m.Before <= 0 || m.After <= 0 {
+				t.Errorf("memory: %+v", m)
+			}
+		})
+	}
+}
+
+func TestChannelsAreApart(t *testing.T) {
+	cfg := small(t)
+	cfg.Speakers, cfg.Listeners, cfg.Channels, cfg.Guilds, cfg.Loops = 2, 9, 3, 2, 2
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole(t, &r.Windows[0], 3)
+}
+
+func TestFloorsForwardTheSame(t *testing.T) {
+	cfg := small(t)
+	cfg.Floor, cfg.FloorWait, cfg.Runs, cfg.Phase = true, 5*time.Millisecond, 2, PhaseBurst
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Windows) != 6 || len(r.Medians) != 3 {
+		t.Fatalf("%d windows, %d medians", len(r.Windows), len(r.Medians))
+	}
+	for i, target := range []string{"hubbub", "floor", "floor+GSO"} {
+		whole(t, &r.Windows[i], 5)
+		if r.Windows[i].Target != target || r.Windows[i+3].Target != target || r.Windows[i+3].Run != 2 {
+			t.Errorf("window %d is of %s, its second run of %s", i, r.Windows[i].Target, r.Windows[i+3].Target)
+		}
+	}
+}
+
+func TestSilentClientsAreKept(t *testing.T) {
+	cfg := small(t)
+	cfg.Speakers = 0
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := r.Windows[0]; w.Sent != 0 || w.Received != 0 || w.Delivery != 1 {
+		t.Errorf("%+v", w)
+	}
+	if r.Join.Clients != 5 || r.Join.Cuts != 0 {
+		t.Errorf("joins: %+v", r.Join)
+	}
+}
+
+func TestNothingIsLeftOnTheServer(t *testing.T) {
+	cfg := small(t)
+	cfg.Duration = 100 * time.Millisecond
+	if _, err := Run(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	a, err := newAdmin(cfg.URL, cfg.Token, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.http.CloseIdleConnections()
+	var guilds []struct{ Name string }
+	if err := a.call(t.Context(), "GET", "/guilds", nil, &guilds); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range guilds {
+		if strings.HasPrefix(g.Name, "Load") {
+			t.Errorf("guild %q is still there", g.Name)
+		}
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	cfg := small(t)
+	cfg.Duration = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg.Progress = cancelAtFirst{cancel}
+	if _, err := Run(ctx, cfg); err == nil {
+		t.Error("no error")
+	}
+}
+
+// cancelAtFirst is a progress line whose reader has seen enough.
+type cancelAtFirst struct{ cancel func() }
+
+func (c cancelAtFirst) Write(p []byte) (int, error) {
+	c.cancel()
+	return len(p), nil
+}
+
+func TestWrongTokenIsNamed(t *testing.T) {
+	cfg := small(t)
+	cfg.Token = "wrong"
+	if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "--token") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReportReads(t *testing.T) {
+	r := &Report{
+		Settings: Settings{Clients: "native aes", Speakers: 5, Channels: 1, Listeners: 100},
+		Windows: []Window{
+			{Target: "hubbub", Run: 1, Expected: 100, Received: 100, Delivery: 1, CPUKnown: true, User: 1, System: 3, DelayCurve: make([]float64, len(Curve))},
+			{Target: "<floor>", Run: 1, Expected: 100, Received: 100, Delivery: 1, CPUKnown: true, User: 1, System: 1, DelayCurve: make([]float64, len(Curve))},
+		},
+		Join:     &Join{Clients: 100, Heard: 100, FirstP50: 12, FirstCurve: make([]float64, len(Curve))},
+		Memory:   &Memory{Before: 1 << 20, After: 2 << 20, PerClient: 1 << 10},
+		Ramps:    []Ramp{{Target: "hubbub", Most: 12345, Steps: []Window{{Target: "hubbub", Rate: 50, Seconds: 1}}}},
+		Warnings: []string{"a warning"},
+	}
+	r.Medians = medians(r.Windows, []string{"hubbub", "<floor>"})
+	var table, text, html bytes.Buffer
+	for _, err := range []error{r.WriteTable(&table), r.WriteJSON(&text), r.WriteHTML(&html)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"hubbub costs 2.00 × this", "4.00", "12345", "a warning", "1.0 KiB"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("no %q in:\n%s", want, table.String())
+		}
+	}
+	var back Report
+	if err := json.Unmarshal(text.Bytes(), &back); err != nil || back.Medians[1].Ratio != 2 {
+		t.Errorf("%v, %+v", err, back.Medians)
+	}
+	page := html.String()
+	if strings.Count(page, "<svg") != 5 || strings.Contains(page, "<floor>") || strings.Contains(page, "ZgotmplZ") || !strings.Contains(page, "&lt;floor&gt;") {
+		t.Errorf("%d plots in:\n%s", strings.Count(page, "<svg"), page)
+	}
+}
