@@ -29,7 +29,7 @@ type loadCmd struct {
 	Speakers  int           `default:"5" help:"Speakers in each channel, deaf themselves."`
 	Listeners int           `default:"100" help:"Listeners, dealt out to the channels."`
 	Channels  int           `default:"1" help:"Voice channels."`
-	Guilds    int           `default:"1" help:"Guilds that the channels are spread over."`
+	Guilds    int           `help:"Guilds that the channels are spread over (0: one for each)."`
 	Talk      float64       `default:"1" help:"Share of the time that a speaker talks, in spurts of about a second."`
 	Rate      float64       `default:"50" help:"Packets a second of one who talks."`
 	Size      int           `default:"140" help:"Payload bytes of a packet."`

@@ -45,7 +45,7 @@ type Config struct {
 	Speakers  int    // in each channel
 	Listeners int    // in all channels together
 	Channels  int
-	Guilds    int     // that the channels are spread over; 0 is one
+	Guilds    int     // that the channels are spread over; 0 is one for each
 	Talk      float64 // share of the time that a speaker talks
 	Rate      float64 // packets a second while talking
 	Size      int     // payload bytes
@@ -88,7 +88,10 @@ func (c *Config) check() error {
 	if c.Phase == "" {
 		c.Phase = PhaseEven
 	}
-	c.Channels, c.Guilds, c.Runs, c.Joins = max(c.Channels, 1), max(c.Guilds, 1), max(c.Runs, 1), max(c.Joins, 1)
+	c.Channels, c.Runs, c.Joins = max(c.Channels, 1), max(c.Runs, 1), max(c.Joins, 1)
+	if c.Guilds == 0 {
+		c.Guilds = c.Channels
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -101,8 +104,8 @@ func (c *Config) check() error {
 	if c.Speakers < 0 || c.Listeners < 0 || c.Speakers*c.Channels+c.Listeners < 1 || c.Speakers*c.Channels+c.Listeners > maxClients {
 		bad("--speakers %d in each of %d channels and --listeners %d: between 1 and %d clients", c.Speakers, c.Channels, c.Listeners, maxClients)
 	}
-	if c.Guilds > c.Channels {
-		bad("--guilds %d: no more than --channels %d", c.Guilds, c.Channels)
+	if c.Guilds < 1 || c.Guilds > c.Channels {
+		bad("--guilds %d: between 1 and --channels %d", c.Guilds, c.Channels)
 	}
 	if c.Talk <= 0 || c.Talk > 1 {
 		bad("--talk %v: a share above 0, at most 1", c.Talk)

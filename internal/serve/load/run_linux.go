@@ -104,6 +104,7 @@ func (r *runner) open(ctx context.Context) error {
 		return err
 	}
 	r.party = &party{cfg: &r.cfg, admin: a, group: r.group}
+	r.group.Go("load heartbeats", r.party.heart.run)
 	r.ground, err = a.prepare(ctx, r.cfg.Guilds, r.cfg.Channels)
 	return err
 }
@@ -142,7 +143,6 @@ func (r *runner) join(ctx context.Context) error {
 	if err := r.enter(ctx, r.members[speakers:], speakers > 0); err != nil {
 		return err
 	}
-	r.group.Go("load heartbeats", func(ctx context.Context) { r.party.beat(ctx, r.members) })
 	return r.crowd.recount(ctx, 0)
 }
 

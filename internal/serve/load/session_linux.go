@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,17 +31,24 @@ const (
 type socket struct {
 	conn     *websocket.Conn
 	interval time.Duration // of heartbeats
+	beat     string        // a heartbeat, with a verb for the sequence number
 	seq      atomic.Int64  // last sequence number, -1 for none
 	read     chan struct{} // closed when the reader has ended; nil before
 }
 
-func (a *admin) dial(ctx context.Context, url string) (*socket, error) {
+// Heartbeats of the two gateways.
+const (
+	gatewayBeat = `{"op":1,"d":%s}`
+	voiceBeat   = `{"op":3,"d":{"t":0,"seq_ack":%s}}`
+)
+
+func (a *admin) dial(ctx context.Context, url, beat string) (*socket, error) {
 	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &a.http, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		return nil, err
 	}
 	conn.SetReadLimit(frameLimit)
-	s := &socket{conn: conn}
+	s := &socket{conn: conn, beat: beat}
 	s.seq.Store(-1)
 	return s, nil
 }
@@ -141,6 +149,7 @@ type party struct {
 	cfg   *Config
 	admin *admin
 	group *run.Group
+	heart heart
 	cuts  atomic.Int64 // WebSockets that the server or the network ended
 }
 
@@ -148,7 +157,7 @@ type party struct {
 func (p *party) connect(ctx context.Context, m *member) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	if m.gateway, err = p.admin.dial(ctx, p.admin.webSocket(p.admin.host()+"/gateway?v=10&encoding=json")); err != nil {
+	if m.gateway, err = p.admin.dial(ctx, p.admin.webSocket(p.admin.host()+"/gateway?v=10&encoding=json"), gatewayBeat); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	var hello proto.HelloData
@@ -194,11 +203,12 @@ func (p *party) join(ctx context.Context, m *member) error {
 	}
 	m.ready = time.Since(m.asked)
 	m.voice.drain(p.group, &p.cuts)
+	p.heart.add(m.gateway, m.voice)
 	return nil
 }
 
 func (p *party) joinVoice(ctx context.Context, m *member, token, endpoint string) (err error) {
-	if m.voice, err = p.admin.dial(ctx, p.admin.webSocket(endpoint+"/?v=8")); err != nil {
+	if m.voice, err = p.admin.dial(ctx, p.admin.webSocket(endpoint+"/?v=8"), voiceBeat); err != nil {
 		return err
 	}
 	var hello proto.VoiceHello
@@ -290,36 +300,61 @@ func (m *member) leave() {
 	}
 }
 
-// beat sends heartbeats for all members, spread over the shortest interval, until
-// the group stops. One that cannot be sent shows as a cut.
-func (p *party) beat(ctx context.Context, members []*member) {
-	if len(members) == 0 {
-		return
+// heart sends the heartbeats of all WebSockets. One that cannot be sent shows as a
+// cut.
+type heart struct {
+	mu      sync.Mutex
+	sockets []*socket
+	next    int
+}
+
+// pulse is how often the heart sends those that are due.
+const pulse = 100 * time.Millisecond
+
+func (h *heart) add(sockets ...*socket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sockets = append(h.sockets, sockets...)
+}
+
+// due returns the sockets to beat in this pulse: all of them in four fifths of an
+// interval.
+func (h *heart) due() []*socket {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.sockets) == 0 {
+		return nil
 	}
-	interval := members[0].gateway.interval
-	for _, m := range members {
-		interval = min(interval, m.gateway.interval, m.voice.interval)
+	interval := h.sockets[0].interval
+	for _, s := range h.sockets {
+		interval = min(interval, s.interval)
 	}
-	tick := time.NewTicker(max(interval*4/5/time.Duration(len(members)), time.Millisecond))
+	n := len(h.sockets)*int(pulse)/int(max(interval*4/5, pulse)) + 1
+	out := make([]*socket, 0, n)
+	for range min(n, len(h.sockets)) {
+		h.next = (h.next + 1) % len(h.sockets)
+		out = append(out, h.sockets[h.next])
+	}
+	return out
+}
+
+func (h *heart) run(ctx context.Context) {
+	tick := time.NewTicker(pulse)
 	defer tick.Stop()
-	for i := 0; ; i = (i + 1) % len(members) {
+	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		m := members[i]
-		limited, cancel := context.WithTimeout(ctx, time.Second)
-		_ = m.gateway.conn.Write(limited, websocket.MessageText, fmt.Appendf(nil, `{"op":1,"d":%s}`, number(m.gateway.seq.Load())))
-		_ = m.voice.conn.Write(limited, websocket.MessageText, fmt.Appendf(nil, `{"op":3,"d":{"t":%d,"seq_ack":%d}}`, i, m.voice.seq.Load()))
-		cancel()
+		for _, s := range h.due() {
+			seq := "null"
+			if n := s.seq.Load(); n >= 0 {
+				seq = strconv.FormatInt(n, 10)
+			}
+			limited, cancel := context.WithTimeout(ctx, time.Second)
+			_ = s.conn.Write(limited, websocket.MessageText, fmt.Appendf(nil, s.beat, seq))
+			cancel()
+		}
 	}
-}
-
-// number writes a sequence number, null for none.
-func number(seq int64) string {
-	if seq < 0 {
-		return "null"
-	}
-	return strconv.FormatInt(seq, 10)
 }
