@@ -44,6 +44,10 @@ type loadCmd struct {
 	Ramp      bool          `help:"Then raise the rate until less than 98 % is delivered."`
 	Step      time.Duration `default:"3s" help:"Length of a step of the ramp."`
 
+	Mumble         string `help:"mumble-server to measure in the same run." placeholder:"HOST:PORT"`
+	MumblePID      int    `name:"mumble-pid" help:"Its process id."`
+	MumblePassword string `name:"mumble-password" help:"Its password."`
+
 	JSON bool   `name:"json" help:"Print JSON."`
 	HTML string `name:"html" help:"Write a page with plots." placeholder:"FILE"`
 }
@@ -58,7 +62,8 @@ func (c *loadCmd) Run() error {
 		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin,
 		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds,
 		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Events: c.Events,
-		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step, Version: version,
+		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step,
+		Mumble: c.Mumble, MumblePID: c.MumblePID, MumblePassword: c.MumblePassword, Version: version,
 	}
 	if c.Spawn {
 		cfg.Spawn = []string{self, "serve"}

@@ -125,6 +125,9 @@ func (c *Config) check() error {
 	if c.Floor && (c.FloorWait < 0 || c.FloorWait > 20*time.Millisecond) {
 		bad("--floor-wait %v: at most 20ms", c.FloorWait)
 	}
+	if c.Mumble != "" && (c.Channels > 1 || c.Speakers == 0) {
+		bad("--mumble: one channel with speakers in it")
+	}
 	if c.Joins > 256 {
 		bad("--joins %d: at most 256 at once", c.Joins)
 	}

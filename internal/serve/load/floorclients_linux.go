@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hubbub.dev/hubbub/internal/core/native"
 	"hubbub.dev/hubbub/internal/serve/run"
 )
@@ -138,9 +136,5 @@ func (r *runner) seatAtFloor(ctx context.Context, t *target, i, port int) (floor
 		return floorSeat{}, err
 	}
 	seat := floorSeat{Addr: conn.LocalAddr().String(), Key: key[:], Room: s.room, Speaks: s.speaks, Hears: s.hears}
-	if err := r.crowd.add(ctx, s); err != nil {
-		_ = unix.Close(s.fd)
-		return floorSeat{}, err
-	}
-	return seat, nil
+	return seat, r.seatOrClose(ctx, s)
 }

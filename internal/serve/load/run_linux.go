@@ -51,7 +51,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	r := &runner{cfg: cfg, group: run.NewGroup(ctx, cfg.Log)}
 	defer r.close()
-	for _, step := range []func(context.Context) error{r.open, r.join, r.openFloors, r.measure, r.ramp, r.conclude} {
+	for _, step := range []func(context.Context) error{r.open, r.join, r.openFloors, r.openMumble, r.measure, r.ramp, r.conclude} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -157,8 +157,7 @@ func (r *runner) enter(ctx context.Context, members []*member, hear bool) error 
 		if err := r.party.join(ctx, m); err != nil {
 			return fmt.Errorf("client %d: %w", i+1, err)
 		}
-		if err := r.crowd.add(ctx, m.seat); err != nil {
-			_ = unix.Close(m.seat.fd)
+		if err := r.seatOrClose(ctx, m.seat); err != nil {
 			return err
 		}
 		if hear {
@@ -173,6 +172,15 @@ func (r *runner) enter(ctx context.Context, members []*member, hear bool) error 
 		r.say("joining: %d of %d", done.Add(1), len(members))
 		return nil
 	})
+}
+
+// seatOrClose gives a seat to the crowd, which owns its socket then.
+func (r *runner) seatOrClose(ctx context.Context, s *seat) error {
+	err := r.crowd.add(ctx, s)
+	if err != nil {
+		_ = unix.Close(s.fd)
+	}
+	return err
 }
 
 func (r *runner) openFloors(ctx context.Context) error {
@@ -434,13 +442,13 @@ func (r *runner) close() {
 		r.ground.admin.http.CloseIdleConnections()
 	}
 	r.group.Stop()
+	for _, t := range r.targets {
+		t.close()
+	}
 	r.group.Wait()
 	leaving.Stop()
 	leaving.Wait()
 	if r.crowd != nil {
 		r.crowd.release()
-	}
-	for _, t := range r.targets {
-		t.close()
 	}
 }
