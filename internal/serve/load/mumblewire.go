@@ -123,10 +123,11 @@ func cutVarint(b []byte) (v uint32, rest []byte, ok bool) {
 
 // mumbleLink is the voice of one Mumble client.
 type mumbleLink struct {
-	cipher   ocb2
-	out, in  ocbBlock // the last nonce of each direction
-	tag      ocbBlock
-	sequence uint32
+	cipher  ocb2
+	out, in ocbBlock // the last nonce of each direction
+	// Scratch: as locals they would escape.
+	nonce, tag ocbBlock
+	sequence   uint32
 }
 
 // newMumbleLink takes what CryptSetup says.
@@ -174,14 +175,14 @@ func (l *mumbleLink) open(datagram []byte) (payload []byte, ok bool) {
 	if len(datagram) <= mumbleHeader {
 		return nil, false
 	}
-	nonce := l.nonceOf(datagram[0])
+	l.nonce = l.nonceOf(datagram[0])
 	plain := datagram[mumbleHeader:]
-	l.cipher.open(plain, &nonce, &l.tag)
+	l.cipher.open(plain, &l.nonce, &l.tag)
 	if [3]byte(l.tag[:3]) != [3]byte(datagram[1:mumbleHeader]) {
 		return nil, false
 	}
-	if int8(nonce[0]-l.in[0]) > 0 {
-		l.in = nonce
+	if int8(l.nonce[0]-l.in[0]) > 0 {
+		l.in = l.nonce
 	}
 	if plain[0] != mumbleOpus {
 		return nil, true
