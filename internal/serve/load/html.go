@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"math"
 	"slices"
 )
 
@@ -22,30 +23,32 @@ func (r *Report) plots() (out []template.HTML) {
 	if known {
 		out = append(out, costBars(r.Medians))
 	}
-	delay := chart{Title: "One-way delay", X: axis{Name: "share of the packets", Min: 0, Max: 1, Format: "%.0f%%", Scale: 100}, Y: axis{Name: "ms", Format: "%.3g", Scale: 1}}
+	share := axis{Name: "share of the packets", Max: 1, Format: "%.0f%%", Scale: 100}
+	millis := axis{Name: "ms", Format: "%.3g", Scale: 1, Log: true}
+	delay := chart{Title: "One-way delay", X: share, Y: millis}
 	for i := range r.Windows {
 		if win := &r.Windows[i]; win.Run == 1 && len(win.DelayCurve) == len(Curve) {
 			delay.add(win.Target, Curve, win.DelayCurve)
 		}
 	}
 	if r.Join != nil && len(r.Join.FirstCurve) == len(Curve) {
-		join := chart{Title: "Join: op 4 to the first packet", X: delay.X, Y: delay.Y}
+		join := chart{Title: "Join: op 4 to the first packet", X: share, Y: millis}
 		join.X.Name = "share of the listeners"
 		join.add("listeners", Curve, r.Join.FirstCurve)
 		out = append(out, join.draw())
 	}
 	cost := chart{Title: "CPU of a delivered packet as the load rises", X: axis{Name: "delivered packets/s", Format: "%.0f", Scale: 1}, Y: axis{Name: "µs", Format: "%.3g", Scale: 1}}
-	delivery := chart{Title: "Delivery as the load rises", X: axis{Name: "packets/s that should arrive", Format: "%.0f", Scale: 1}, Y: axis{Name: "% delivered", Format: "%.3g", Scale: 100}}
+	delivery := chart{Title: "Delivered in time as the load rises", X: axis{Name: "packets/s that should arrive", Format: "%.0f", Scale: 1}, Y: axis{Name: "% delivered", Format: "%.3g", Scale: 100}}
 	for i := range r.Ramps {
 		steps := slices.Clone(r.Ramps[i].Steps)
 		slices.SortFunc(steps, func(a, b Window) int { return int(a.Rate - b.Rate) })
-		var due, got, took, share []float64
+		var due, got, took, borne []float64
 		for j := range steps {
 			due = append(due, float64(steps[j].Expected)/steps[j].Seconds)
-			got, took, share = append(got, steps[j].PerSecond), append(took, steps[j].Cost()), append(share, steps[j].Delivery)
+			got, took, borne = append(got, steps[j].PerSecond), append(took, steps[j].Cost()), append(borne, steps[j].borne())
 		}
 		cost.add(r.Ramps[i].Target, got, took)
-		delivery.add(r.Ramps[i].Target, due, share)
+		delivery.add(r.Ramps[i].Target, due, borne)
 	}
 	for _, c := range []*chart{&delay, &cost, &delivery} {
 		if len(c.Lines) > 0 && (known || c != &cost) {
@@ -64,6 +67,7 @@ const (
 	barHeight, barGap     = 26.0, 14.0
 	barLabel              = 110.0
 	colours               = 6
+	leastLog              = 1e-3 // the least value that a logarithmic axis shows
 )
 
 type axis struct {
@@ -71,6 +75,7 @@ type axis struct {
 	Min, Max float64
 	Format   string
 	Scale    float64 // of the values in their labels
+	Log      bool
 }
 
 type chart struct {
@@ -90,31 +95,65 @@ func (c *chart) add(name string, x, y []float64) {
 	c.Lines = append(c.Lines, chartLine{Name: name, Colour: len(c.Lines) % colours, x: x, y: y})
 	for i := range x {
 		c.X.Max, c.Y.Max = max(c.X.Max, x[i]), max(c.Y.Max, y[i])
+		if c.Y.Log && (c.Y.Min == 0 || y[i] < c.Y.Min) {
+			c.Y.Min = y[i]
+		}
 	}
 }
 
 // tickMark is a grid line with its label.
 type tickMark struct {
-	At    float64
-	Label string
+	At     float64
+	Label  string
+	Anchor string
 }
 
+// round makes the axis end at numbers that people count in.
+func (a *axis) round() {
+	if a.Log {
+		a.Min, a.Max = math.Floor(math.Log10(max(a.Min, leastLog))), math.Ceil(math.Log10(max(a.Max, 10*leastLog)))
+		return
+	}
+	step := math.Pow(10, math.Floor(math.Log10(max(a.Max, math.SmallestNonzeroFloat32))))
+	for _, nice := range []float64{1, 2, 4, 6, 8, 10} {
+		if nice*step >= a.Max*(1-1e-9) {
+			a.Max = nice * step
+			return
+		}
+	}
+}
+
+// ticks returns the grid of an axis that is drawn between two places.
 func (a *axis) ticks(from, to float64) (out []tickMark) {
-	for i := range gridLines + 1 {
-		share := float64(i) / gridLines
-		out = append(out, tickMark{from + share*(to-from), fmt.Sprintf(a.Format, a.Scale*(a.Min+share*(a.Max-a.Min)))})
+	lines := gridLines
+	if a.Log {
+		lines = int(a.Max - a.Min)
+	}
+	for i := range lines + 1 {
+		v := a.Min + float64(i)/float64(lines)*(a.Max-a.Min)
+		t := tickMark{At: from + float64(i)/float64(lines)*(to-from), Anchor: "mid"}
+		if i == lines {
+			t.Anchor = "end" // a long number would leave the picture
+		}
+		if a.Log {
+			v = math.Pow(10, v)
+		}
+		t.Label = fmt.Sprintf(a.Format, a.Scale*v)
+		out = append(out, t)
 	}
 	return out
 }
 
 func (a *axis) place(v, from, to float64) float64 {
-	if a.Max <= a.Min {
-		return from
+	if a.Log {
+		v = math.Log10(max(v, leastLog))
 	}
 	return from + (v-a.Min)/(a.Max-a.Min)*(to-from)
 }
 
 func (c *chart) draw() template.HTML {
+	c.X.round()
+	c.Y.round()
 	left, right, top, bottom := plotLeft, plotWidth-plotRight, plotTop, plotHeight-plotBottom
 	for i := range c.Lines {
 		l := &c.Lines[i]
@@ -191,7 +230,7 @@ var functions = template.FuncMap{
 var plot = template.Must(template.New("plot").Parse(`<figure><figcaption>{{.Chart.Title}}</figcaption>
 <svg viewBox="0 0 {{.Width}} {{.Height}}" role="img" aria-label="{{.Chart.Title}}">
 {{range .YTicks}}<line class="grid" x1="{{$.Left}}" x2="{{$.Right}}" y1="{{.At}}" y2="{{.At}}"/><text class="end" x="{{$.LabelX}}" y="{{.At}}" dy="4">{{.Label}}</text>
-{{end}}{{range .XTicks}}<text class="mid" x="{{.At}}" y="{{$.LabelY}}">{{.Label}}</text>
+{{end}}{{range .XTicks}}<text class="{{.Anchor}}" x="{{.At}}" y="{{$.LabelY}}">{{.Label}}</text>
 {{end}}<text class="end" x="{{.Right}}" y="{{.NameY}}">{{.Chart.X.Name}}</text><text x="4" y="{{.NameY}}">{{.Chart.Y.Name}}</text>
 {{range .Chart.Lines}}<polyline class="line c{{.Colour}}" points="{{.Points}}"/>
 {{end}}</svg><p class="legend">{{range .Chart.Lines}}<span class="key c{{.Colour}}"></span>{{.Name}} {{end}}</p></figure>`))

@@ -77,7 +77,7 @@ type Window struct {
 	Expected   uint64  `json:"expected"`
 	Received   uint64  `json:"received"`
 	Delivery   float64 `json:"delivery"`
-	PerSecond  float64 `json:"per_second"` // delivered
+	PerSecond  float64 `json:"per_second"` // delivered, until the last had come
 	Reordered  uint64  `json:"reordered"`
 	Duplicates uint64  `json:"duplicates"`
 	Corrupt    uint64  `json:"corrupt"`
@@ -103,6 +103,15 @@ type Window struct {
 // Cost returns the CPU of a delivered packet in µs.
 func (w *Window) Cost() float64 { return w.User + w.System }
 
+// borne returns the share of the load that the server kept up with: what it only
+// delivers after the load has ended comes too late for anybody.
+func (w *Window) borne() float64 {
+	if w.Expected == 0 {
+		return 1
+	}
+	return min(w.Delivery, w.PerSecond*w.Seconds/float64(w.Expected))
+}
+
 // limited reports whether this side, not the server, was the limit.
 func (w *Window) limited() bool {
 	return w.LoadDrops > w.Expected/1000 || w.Slipped > w.Sent/1000 || w.LoadShare > 0.97
@@ -126,7 +135,8 @@ type Median struct {
 type Ramp struct {
 	Target string   `json:"target"`
 	Steps  []Window `json:"steps"`
-	// Most is the highest rate of deliveries a second of all steps with 98 % delivery.
+	// Most is the highest rate of deliveries a second of all steps in which the server
+	// kept up with 98 % of the load.
 	Most float64 `json:"most"`
 	Cost float64 `json:"cost"` // there
 	End  string  `json:"end"`  // why it ended

@@ -26,7 +26,8 @@ const (
 	warmUp = 500 * time.Millisecond
 	// drainPatience is how long packets under way are waited for when none comes.
 	drainPatience = 200 * time.Millisecond
-	drainMost     = 2 * time.Second
+	drainMost     = 3 * time.Second
+	drainStep     = 5 * time.Millisecond
 )
 
 // runner is one run of the load generator.
@@ -242,7 +243,8 @@ func (r *runner) watch(ctx context.Context, t *target, rate, talk float64, d tim
 		return Window{}, err
 	}
 	took := time.Since(began)
-	if err := r.drain(ctx); err != nil {
+	late, err := r.drain(ctx)
+	if err != nil {
 		return Window{}, err
 	}
 	after, wall := r.cpu(t), time.Since(began)
@@ -253,7 +255,7 @@ func (r *runner) watch(ctx context.Context, t *target, rate, talk float64, d tim
 	w := Window{
 		Target: t.name, Rate: rate, Seconds: took.Seconds(),
 		Sent: c.sent, Expected: c.expected, Received: c.received, Delivery: 1,
-		PerSecond: float64(c.received) / took.Seconds(), Reordered: c.overtaken, Duplicates: c.duplicates,
+		PerSecond: float64(c.received) / (took + late).Seconds(), Reordered: c.overtaken, Duplicates: c.duplicates,
 		Corrupt: c.corrupt, Foreign: c.foreign, LoadDrops: dropsAfter - dropsBefore, Slipped: c.slipped,
 		DelayP50: millis(c.delay.quantile(0.5)), DelayP99: millis(c.delay.quantile(0.99)), DelayMax: millis(c.delay.max),
 		LoadShare: after.load.sub(before.load).total().Seconds() / wall.Seconds(),
@@ -326,21 +328,22 @@ func (r *runner) say(format string, args ...any) {
 	}
 }
 
-// drain waits until what was sent has come, or no more comes.
-func (r *runner) drain(ctx context.Context) error {
-	began, moved := time.Now(), time.Now()
-	last, expected := r.crowd.progress()
-	for last < expected && time.Since(moved) < drainPatience && time.Since(began) < drainMost {
-		if err := r.pass(ctx, pollInterval, "", nil); err != nil {
-			return err
+// drain waits until what was sent has come, or no more comes, and returns when the
+// last came.
+func (r *runner) drain(ctx context.Context) (last time.Duration, err error) {
+	began := time.Now()
+	before, expected := r.crowd.progress()
+	for before < expected && time.Since(began) < min(last+drainPatience, drainMost) {
+		if err := r.pass(ctx, drainStep, "", nil); err != nil {
+			return 0, err
 		}
-		received, now := r.crowd.progress()
-		if received != last {
-			moved = time.Now()
+		received, _ := r.crowd.progress()
+		if received != before {
+			last = time.Since(began)
 		}
-		last, expected = received, now
+		before = received
 	}
-	return nil
+	return last, nil
 }
 
 // ramp finds the most that each target delivers.

@@ -151,18 +151,30 @@ func TestSpeechTalksItsShare(t *testing.T) {
 func TestClimbFindsTheMost(t *testing.T) {
 	bears := func(most float64) func(float64) (Window, error) {
 		return func(rate float64) (Window, error) {
-			return Window{Rate: rate, PerSecond: min(rate, most) * 100, Delivery: min(1, most/rate), System: 1}, nil
+			// What it cannot bear it delivers late, but all of it.
+			return Window{Rate: rate, Seconds: 1, Expected: uint64(rate * 100), PerSecond: min(rate, most) * 100, Delivery: 1, System: 1}, nil
 		}
 	}
 	r, err := climb(50, bears(200))
-	if err != nil || r.Most < 18_000 || r.Most > 20_500 || len(r.Steps) > 12 {
+	if err != nil || r.Most < 18_000 || r.Most > 20_500 || len(r.Steps) > 24 {
 		t.Errorf("%v: most %v in %d steps", err, r.Most, len(r.Steps))
 	}
 	if r, _ := climb(50, bears(1e6)); r.Most != rampRate*100 || r.End == "" {
 		t.Errorf("unlimited: %v, %q", r.Most, r.End)
 	}
-	if r, _ := climb(50, bears(10)); r.Most != 0 || len(r.Steps) != 1 {
+	if r, _ := climb(50, bears(10)); r.Most != 0 || len(r.Steps) != 2 {
 		t.Errorf("overloaded from the start: %v in %d steps", r.Most, len(r.Steps))
+	}
+	stalled := false
+	stall := func(rate float64) (Window, error) {
+		w, err := bears(1e6)(rate)
+		if rate > 100 && !stalled {
+			stalled, w.Delivery = true, 0.5
+		}
+		return w, err
+	}
+	if r, _ := climb(50, stall); r.Most != rampRate*100 {
+		t.Errorf("stalled once: %v", r.Most)
 	}
 	broken := errors.New("broken")
 	if _, err := climb(50, func(float64) (Window, error) { return Window{}, broken }); !errors.Is(err, broken) {
