@@ -132,18 +132,6 @@ func (s *Server) Bot(t testing.TB, name string) Account {
 	return Account{made.User.ID, "Bot " + made.Token}
 }
 
-// User makes an account without a password.
-func (s *Server) User(t testing.TB, name string) Account {
-	t.Helper()
-	var made struct {
-		User  proto.User `json:"user"`
-		Token string     `json:"token"`
-	}
-	s.Admin(t, http.MethodPost, "/users", map[string]string{"username": name}, &made)
-	s.Admin(t, http.MethodPut, "/guilds/"+s.Guild.String()+"/members/"+made.User.ID.String(), nil, nil)
-	return Account{made.User.ID, made.Token}
-}
-
 // Invite makes an invite to a channel and returns its code.
 func (s *Server) Invite(t testing.TB, channel proto.Snowflake) string {
 	t.Helper()

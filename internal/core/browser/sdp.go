@@ -63,7 +63,9 @@ func (f Fingerprint) String() string {
 	return b.String()
 }
 
-func parseFingerprint(value string) (Fingerprint, bool) {
+// ParseFingerprint reads what String writes, in either case. It is false for another
+// algorithm and for a sum of the wrong size.
+func ParseFingerprint(value string) (Fingerprint, bool) {
 	algorithm, digits, _ := strings.Cut(value, " ")
 	f := Fingerprint{Algorithm: strings.ToLower(algorithm)}
 	size := map[string]int{"sha-256": 32, "sha-384": 48, "sha-512": 64}[f.Algorithm]
@@ -103,7 +105,7 @@ func ParseFragment(s string) (Fragment, error) {
 		case "ice-pwd":
 			f.Password = value
 		case "fingerprint":
-			if parsed, ok := parseFingerprint(value); ok {
+			if parsed, ok := ParseFingerprint(value); ok {
 				f.Fingerprint = parsed
 			}
 		case "rtpmap":

@@ -79,7 +79,7 @@ func TestFingerprint(t *testing.T) {
 	if !f.Matches(certificate) || f.Matches(certificate[1:]) {
 		t.Error("a fingerprint does not tell certificates apart")
 	}
-	read, ok := parseFingerprint(f.String())
+	read, ok := ParseFingerprint(f.String())
 	if !ok || !read.Matches(certificate) {
 		t.Errorf("%s is read as %+v", f, read)
 	}

@@ -64,10 +64,3 @@ func PutPong(dst []byte, sequence uint32) int {
 	binary.BigEndian.PutUint32(dst[4:], sequence)
 	return PingSize
 }
-
-// IsKeepalive reports whether pkt is a counter that a client sends to keep its
-// address translation alive. It says nothing and wants no answer.
-func IsKeepalive(pkt []byte) bool {
-	_, ping := ParsePing(pkt)
-	return len(pkt) == PingSize && !ping
-}

@@ -7,12 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"math/big"
-	"strings"
 	"time"
-
-	"hubbub.dev/hubbub/internal/core/browser"
 )
 
 // certificateLife is of no use to anyone: peers compare the fingerprint that the
@@ -44,15 +40,4 @@ func selfSigned() (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
-}
-
-// parseFingerprint reads "<algorithm> <hex bytes with colons>". What it can not read
-// matches no certificate.
-func parseFingerprint(s string) browser.Fingerprint {
-	algorithm, digits, _ := strings.Cut(s, " ")
-	sum, err := hex.DecodeString(strings.ReplaceAll(digits, ":", ""))
-	if err != nil {
-		return browser.Fingerprint{}
-	}
-	return browser.Fingerprint{Algorithm: strings.ToLower(algorithm), Sum: sum}
 }

@@ -109,10 +109,12 @@ func (w *worker) setBrowser(now clock.Time, slot sfu.Slot, c *sfu.SetBrowser) {
 	p := &w.peers[slot]
 	p.native, p.secret, p.latched = nil, sfu.SetNative{}, false
 	p.opus, p.levelID = c.OpusPT, c.AudioLevelID
+	// One that cannot be read matches no certificate.
+	fingerprint, _ := browser.ParseFingerprint(c.Fingerprint)
 	p.browser = &browserPeer{
 		ufrag:       c.LocalUfrag,
 		ice:         browser.NewICE(c.LocalPwd),
-		fingerprint: parseFingerprint(c.Fingerprint),
+		fingerprint: fingerprint,
 		checked:     now,
 	}
 	w.byUfrag[c.LocalUfrag] = slot

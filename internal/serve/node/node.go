@@ -320,9 +320,6 @@ func (n *Node) CAFile() string { return n.authority.Path() }
 // AdminToken returns the token of the admin API.
 func (n *Node) AdminToken() string { return n.adminToken }
 
-// InviteCode returns a lasting invite into the first guild.
-func (n *Node) InviteCode() string { return n.invite }
-
 // MediaPort returns the media port of a worker.
 func (n *Node) MediaPort(worker int) uint16 { return n.media.Port(worker) }
 

@@ -16,13 +16,11 @@ package voice
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,9 +122,9 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 	if cfg.Random == nil {
 		cfg.Random = secretRandom
 	}
-	fingerprint, err := parseFingerprint(m.Fingerprint())
-	if err != nil {
-		return nil, err
+	fingerprint, ok := browser.ParseFingerprint(m.Fingerprint())
+	if !ok {
+		return nil, fmt.Errorf("voice: %q is no certificate fingerprint", m.Fingerprint())
 	}
 	s := &Service{
 		cfg: cfg, bus: b, media: m, host: hostAddress(),
@@ -142,19 +140,11 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 			Version: cfg.Version, Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, Random: cfg.Random,
 		}))
 	}
+	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
 		return nil, fmt.Errorf("voice: metrics: %w", err)
 	}
 	return s, nil
-}
-
-func parseFingerprint(text string) (browser.Fingerprint, error) {
-	algorithm, digits, _ := strings.Cut(text, " ")
-	sum, err := hex.DecodeString(strings.ReplaceAll(digits, ":", ""))
-	if err != nil || len(sum) == 0 {
-		return browser.Fingerprint{}, fmt.Errorf("voice: %q is no certificate fingerprint", text)
-	}
-	return browser.Fingerprint{Algorithm: algorithm, Sum: sum}, nil
 }
 
 // Start listens to the guilds and starts the shards. Connections that come before
