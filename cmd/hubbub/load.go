@@ -16,13 +16,14 @@ import (
 
 // loadCmd measures a server under load. docs/performance.md says how.
 type loadCmd struct {
-	Data  string `help:"Data directory of the server to measure." placeholder:"DIR"`
-	URL   string `name:"url" help:"URL of the server (default: what it wrote to its data directory)."`
-	Token string `help:"Token of its admin API (default: the one in its data directory)."`
-	CA    string `name:"ca" help:"Certificate to trust for an https URL." placeholder:"FILE"`
-	PID   int    `name:"pid" help:"Process id of the server, when it is on this host: for CPU time and memory."`
-	Spawn bool   `help:"Start a server for this measurement, with data that is thrown away."`
-	Pin   bool   `default:"true" negatable:"" help:"With --spawn: give the server core 0 and the load core 1."`
+	Data  string   `help:"Data directory of the server to measure." placeholder:"DIR"`
+	URL   string   `name:"url" help:"URL of the server (default: what it wrote to its data directory)."`
+	Token string   `help:"Token of its admin API (default: the one in its data directory)."`
+	CA    string   `name:"ca" help:"Certificate to trust for an https URL." placeholder:"FILE"`
+	PID   int      `name:"pid" help:"Process id of the server, when it is on this host: for CPU time and memory."`
+	Spawn bool     `help:"Start a server for this measurement, with data that is thrown away."`
+	Serve []string `name:"serve" sep:"none" help:"With --spawn: a flag for the server, such as --serve=--wait=5ms; may be given several times." placeholder:"FLAG"`
+	Pin   bool     `default:"true" negatable:"" help:"With --spawn: give the server core 0 and the load core 1."`
 
 	Mode      string        `enum:"aes,xchacha" default:"aes" help:"Encryption of native clients: aes or xchacha."`
 	Browser   bool          `help:"Clients are browsers: ICE, DTLS, SRTP."`
@@ -66,7 +67,7 @@ func (c *loadCmd) Run() error {
 		Mumble: c.Mumble, MumblePID: c.MumblePID, MumblePassword: c.MumblePassword, Version: version,
 	}
 	if c.Spawn {
-		cfg.Spawn = []string{self, "serve"}
+		cfg.Spawn = append([]string{self, "serve"}, c.Serve...)
 	} else if err := c.find(&cfg); err != nil {
 		return err
 	}

@@ -26,15 +26,34 @@ const (
 	loadCore   = 1
 )
 
-// cpuTime is what a process has used.
-type cpuTime struct{ user, system time.Duration }
+// cpuTime is what all threads of a process have used, those that ended too. The total
+// is the scheduler's, exact; user and system are the kernel's estimate of the split.
+type cpuTime struct{ total, user, system time.Duration }
 
-func (c cpuTime) sub(o cpuTime) cpuTime { return cpuTime{c.user - o.user, c.system - o.system} }
+func (c cpuTime) sub(o cpuTime) cpuTime {
+	return cpuTime{c.total - o.total, c.user - o.user, c.system - o.system}
+}
 
-func (c cpuTime) total() time.Duration { return c.user + c.system }
+func (c cpuTime) add(o cpuTime) cpuTime {
+	return cpuTime{c.total + o.total, c.user + o.user, c.system + o.system}
+}
 
-// cpuOf reads the CPU time of all threads of a process.
+func (c cpuTime) userShare() float64 {
+	if c.user+c.system == 0 {
+		return 0
+	}
+	return float64(c.user) / float64(c.user+c.system)
+}
+
+// cpuOf reads the CPU time of a process.
 func cpuOf(pid int) (cpuTime, error) {
+	// The clock id of a process's scheduler time: the complement of its id above
+	// CPUCLOCK_SCHED (clock_getcpuclockid(3), linux/posix-timers.h).
+	const cpuClockSched = 2
+	var clock unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &clock); err != nil {
+		return cpuTime{}, os.NewSyscallError("clock_gettime", err)
+	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return cpuTime{}, err
@@ -47,7 +66,9 @@ func cpuOf(pid int) (cpuTime, error) {
 	}
 	u, err1 := strconv.ParseInt(fields[user], 10, 64)
 	s, err2 := strconv.ParseInt(fields[system], 10, 64)
-	return cpuTime{time.Duration(u) * tick, time.Duration(s) * tick}, errors.Join(err1, err2)
+	return cpuTime{
+		total: time.Duration(clock.Nano()), user: time.Duration(u) * tick, system: time.Duration(s) * tick,
+	}, errors.Join(err1, err2)
 }
 
 // residentOf reads the resident memory of a process in bytes.
@@ -128,14 +149,15 @@ const (
 	pollInterval = 20 * time.Millisecond
 )
 
-// spawn starts a server in a directory of its own and waits until it is ready.
+// spawn starts a server in a directory of its own and waits until it is ready. The
+// command's own flags come last, and so win.
 func spawn(ctx context.Context, command []string, core int) (*server, error) {
 	dir, err := os.MkdirTemp("", "hubbub-load-")
 	if err != nil {
 		return nil, err
 	}
 	s := &server{dir: dir}
-	args := append(command[1:len(command):len(command)], "--data", dir, "--http", "127.0.0.1:0", "--udp-port=-1", "--log-level", "warn")
+	args := append([]string{command[1], "--data", dir, "--http", "127.0.0.1:0", "--udp-port=-1", "--log-level", "warn"}, command[2:]...)
 	s.cmd = exec.Command(command[0], args...)
 	s.cmd.Stderr = os.Stderr
 	if err := startOn(s.cmd, core); err != nil {

@@ -21,9 +21,6 @@ const (
 	leavesAtOnce   = 32
 	// firstPacket is how long a join waits for the first packet.
 	firstPacket = 5 * time.Second
-	// warmUp comes before each window and is not measured: caches and buffers are
-	// cold after another target's turn.
-	warmUp = 500 * time.Millisecond
 	// drainPatience is how long packets under way are waited for when none comes.
 	drainPatience = 200 * time.Millisecond
 	drainMost     = 3 * time.Second
@@ -105,7 +102,8 @@ func (r *runner) open(ctx context.Context) error {
 		return err
 	}
 	r.party = &party{cfg: &r.cfg, admin: a, group: r.group}
-	r.group.Go("load heartbeats", r.party.heart.run)
+	r.group.Go("load gateway heartbeats", r.party.gatewayHeart.run)
+	r.group.Go("load voice heartbeats", r.party.voiceHeart.run)
 	r.ground, err = a.prepare(ctx, r.cfg.Guilds, r.cfg.Channels)
 	return err
 }
@@ -128,6 +126,9 @@ func (r *runner) join(ctx context.Context) error {
 		return err
 	}
 	if r.cfg.PID != 0 {
+		if err := r.rehearse(ctx); err != nil {
+			return fmt.Errorf("first client: %w", err)
+		}
 		before, err := residentOf(r.cfg.PID)
 		if err != nil {
 			return fmt.Errorf("--pid: %w", err)
@@ -145,6 +146,21 @@ func (r *runner) join(ctx context.Context) error {
 		return err
 	}
 	return r.crowd.recount(ctx, 0)
+}
+
+// rehearse lets one client join and leave before memory is read: the code that the
+// first one brings in is not what each of the others takes.
+func (r *runner) rehearse(ctx context.Context) error {
+	first := r.members[len(r.members)-1]
+	m := &member{seat: r.cfg.newSeat(0, len(r.members)-1), room: first.room, token: first.token}
+	defer m.leave()
+	if err := r.party.connect(ctx, m); err != nil {
+		return err
+	}
+	if err := r.party.join(ctx, m); err != nil {
+		return err
+	}
+	return unix.Close(m.seat.fd)
 }
 
 // enter joins some members; those who are to hear are waited for until they do.
@@ -197,99 +213,6 @@ func (r *runner) openFloors(ctx context.Context) error {
 func (r *runner) window(target int, talk, rate float64) window {
 	r.round++
 	return window{round: r.round, target: target, talk: talk, rate: rate, size: r.cfg.Size, burst: r.cfg.Phase == PhaseBurst}
-}
-
-// measure takes turns between the targets, so that what changes on the host in the
-// meantime changes for all.
-func (r *runner) measure(ctx context.Context) error {
-	var names []string
-	for n := range r.cfg.Runs {
-		for _, t := range r.targets {
-			w, err := r.watch(ctx, t, r.cfg.Rate, r.cfg.Talk, r.cfg.Duration)
-			if err != nil {
-				return err
-			}
-			w.Run = n + 1
-			r.report.Windows = append(r.report.Windows, w)
-			if n == 0 {
-				names = append(names, t.name)
-			}
-		}
-	}
-	r.report.Medians = medians(r.report.Windows, names)
-	return nil
-}
-
-// watch measures one target for a time.
-func (r *runner) watch(ctx context.Context, t *target, rate, talk float64, d time.Duration) (Window, error) {
-	if err := r.crowd.begin(ctx, r.window(t.index, talk, rate)); err != nil {
-		return Window{}, err
-	}
-	if err := r.pass(ctx, min(warmUp, d/4), "", nil); err != nil {
-		return Window{}, err
-	}
-	if err := r.crowd.begin(ctx, r.window(t.index, talk, rate)); err != nil {
-		return Window{}, err
-	}
-	_, dropsBefore, err := r.crowd.count(ctx)
-	if err != nil {
-		return Window{}, err
-	}
-	before, began := r.cpu(t), time.Now()
-	if err := r.pass(ctx, d, t.name, r.drawn); err != nil {
-		return Window{}, err
-	}
-	if err := r.crowd.hush(ctx); err != nil {
-		return Window{}, err
-	}
-	took := time.Since(began)
-	late, err := r.drain(ctx)
-	if err != nil {
-		return Window{}, err
-	}
-	after, wall := r.cpu(t), time.Since(began)
-	c, dropsAfter, err := r.crowd.count(ctx)
-	if err != nil {
-		return Window{}, err
-	}
-	w := Window{
-		Target: t.name, Rate: rate, Seconds: took.Seconds(),
-		Sent: c.sent, Expected: c.expected, Received: c.received, Delivery: 1,
-		PerSecond: float64(c.received) / (took + late).Seconds(), Reordered: c.overtaken, Duplicates: c.duplicates,
-		Corrupt: c.corrupt, Foreign: c.foreign, LoadDrops: dropsAfter - dropsBefore, Slipped: c.slipped,
-		DelayP50: millis(c.delay.quantile(0.5)), DelayP99: millis(c.delay.quantile(0.99)), DelayMax: millis(c.delay.max),
-		LoadShare: after.load.sub(before.load).total().Seconds() / wall.Seconds(),
-	}
-	if c.expected > 0 {
-		w.Delivery = float64(c.received) / float64(c.expected)
-		for _, q := range Curve {
-			w.DelayCurve = append(w.DelayCurve, millis(c.delay.quantile(q)))
-		}
-	}
-	if used := after.server.sub(before.server); t.pid != 0 {
-		w.CPUKnown, w.Share = true, used.total().Seconds()/wall.Seconds()
-		if c.received > 0 {
-			w.User = float64(used.user.Microseconds()) / float64(c.received)
-			w.System = float64(used.system.Microseconds()) / float64(c.received)
-		}
-	}
-	if w.limited() {
-		r.warn("%s at %.0f packets/s: this side was the limit (%.0f%% of its core, %d dropped, %d not sent)",
-			t.name, rate, 100*w.LoadShare, w.LoadDrops, w.Slipped)
-	}
-	return w, nil
-}
-
-type usage struct{ server, load cpuTime }
-
-// cpu reads what the target's server and this side have used so far. A server that
-// is gone shows as cut WebSockets.
-func (r *runner) cpu(t *target) (u usage) {
-	if t.pid != 0 {
-		u.server, _ = cpuOf(t.pid)
-	}
-	u.load, _ = cpuOf(os.Getpid())
-	return u
 }
 
 // pass lets time pass, and shows how it goes.
@@ -352,7 +275,10 @@ func (r *runner) ramp(ctx context.Context) error {
 		return nil
 	}
 	for _, t := range r.targets {
-		climbed, err := climb(r.cfg.Rate, func(rate float64) (Window, error) { return r.watch(ctx, t, rate, 1, r.cfg.Step) })
+		climbed, err := climb(r.cfg.Rate, func(rate float64) (Window, error) {
+			s, err := r.watch(ctx, t, rate, 1, r.cfg.Step)
+			return r.judge(t, rate, &s), err
+		})
 		if err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ type socket struct {
 	beat     string        // a heartbeat, with a verb for the sequence number
 	seq      atomic.Int64  // last sequence number, -1 for none
 	read     chan struct{} // closed when the reader has ended; nil before
+	left     atomic.Bool   // this side has closed it
 }
 
 // Heartbeats of the two gateways.
@@ -117,7 +118,7 @@ func (s *socket) drain(g *run.Group, cuts *atomic.Int64) {
 		for {
 			_, data, err := s.conn.Read(ctx)
 			if err != nil {
-				if ctx.Err() == nil && websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+				if ctx.Err() == nil && !s.left.Load() {
 					cuts.Add(1)
 				}
 				return
@@ -149,8 +150,9 @@ type party struct {
 	cfg   *Config
 	admin *admin
 	group *run.Group
-	heart heart
-	cuts  atomic.Int64 // WebSockets that the server or the network ended
+	// The two gateways ask for different intervals.
+	gatewayHeart, voiceHeart heart
+	cuts                     atomic.Int64 // WebSockets that the server or the network ended
 }
 
 // connect opens the gateway session.
@@ -203,7 +205,8 @@ func (p *party) join(ctx context.Context, m *member) error {
 	}
 	m.ready = time.Since(m.asked)
 	m.voice.drain(p.group, &p.cuts)
-	p.heart.add(m.gateway, m.voice)
+	p.gatewayHeart.add(m.gateway)
+	p.voiceHeart.add(m.voice)
 	return nil
 }
 
@@ -293,6 +296,7 @@ func (m *member) leave() {
 		if s == nil {
 			continue
 		}
+		s.left.Store(true)
 		_ = s.conn.Close(websocket.StatusNormalClosure, "")
 		if s.read != nil {
 			<-s.read
@@ -300,38 +304,34 @@ func (m *member) leave() {
 	}
 }
 
-// heart sends the heartbeats of all WebSockets. One that cannot be sent shows as a
-// cut.
+// heart sends the heartbeats of one kind of WebSocket, spread evenly over the interval
+// that the server asked for. One that cannot be sent shows as a cut.
 type heart struct {
 	mu      sync.Mutex
 	sockets []*socket
 	next    int
+	owed    float64 // heartbeats, less than one
 }
 
-// pulse is how often the heart sends those that are due.
-const pulse = 100 * time.Millisecond
+// pulse is how often a heart sends those that are due.
+const pulse = 10 * time.Millisecond
 
-func (h *heart) add(sockets ...*socket) {
+func (h *heart) add(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sockets = append(h.sockets, sockets...)
+	h.sockets = append(h.sockets, s)
 }
 
-// due returns the sockets to beat in this pulse: all of them in four fifths of an
-// interval.
+// due returns the sockets to beat in this pulse: each of them once in an interval.
 func (h *heart) due() []*socket {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.sockets) == 0 {
 		return nil
 	}
-	interval := h.sockets[0].interval
-	for _, s := range h.sockets {
-		interval = min(interval, s.interval)
-	}
-	n := len(h.sockets)*int(pulse)/int(max(interval*4/5, pulse)) + 1
-	out := make([]*socket, 0, n)
-	for range min(n, len(h.sockets)) {
+	h.owed += float64(len(h.sockets)) * float64(pulse) / float64(max(h.sockets[0].interval, pulse))
+	var out []*socket
+	for ; h.owed >= 1; h.owed-- {
 		h.next = (h.next + 1) % len(h.sockets)
 		out = append(out, h.sockets[h.next])
 	}
