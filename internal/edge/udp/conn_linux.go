@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -26,20 +26,26 @@ const (
 	droppedIndex = 8
 )
 
-// Conn is a UDP socket. One goroutine reads and writes; any may Wake it. A read
-// waits in the kernel and not in the runtime's poller: a media worker owns its
-// thread, and handing the packet from a poller to it would cost a futex wake.
+// Conn is a UDP socket. One goroutine reads and writes; any may Wake it. A read that
+// waits parks its goroutine in the runtime's poller, and calls that never block are not
+// announced to the scheduler. A thread of its own that waits in the kernel costs more: for
+// each wake-up the scheduler takes its processor away and gives it back (docs/adr/0013).
 type Conn struct {
-	fd    int
+	fd    int      // file's, -1 once closed
+	file  *os.File // for its place in the poller
+	raw   syscall.RawConn
 	woken atomic.Bool
-	mu    sync.Mutex // guards event
-	event int        // an eventfd that Wake writes to
 	inet6 bool
 	local netip.AddrPort
 
-	poll   [2]unix.PollFd
 	gather time.Duration
 	rx, tx vectors
+
+	// What receiveNow, a method value made once, reads into and has read.
+	receiveNow func(uintptr) bool
+	into       []Message
+	read       int
+	failed     error
 
 	controls   [Batch]segmentControl
 	queued     int // vectors of tx to send
@@ -82,7 +88,8 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 }
 
 func listen(addr netip.Addr, port uint16) (*Conn, error) {
-	c := &Conn{fd: -1, event: -1, inet6: addr.Is6()}
+	c := &Conn{fd: -1, inet6: addr.Is6()}
+	c.receiveNow = c.tryReceive
 	if err := c.open(addr, port); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("udp: listening on port %d: %w", port, err)
@@ -90,7 +97,6 @@ func listen(addr netip.Addr, port uint16) (*Conn, error) {
 	c.rx.init()
 	c.tx.init()
 	c.initSegments()
-	c.poll = [2]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(c.event), Events: unix.POLLIN}}
 	return c, nil
 }
 
@@ -102,6 +108,10 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 	const flags = unix.SOCK_DGRAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if c.fd, err = unix.Socket(family, flags, 0); err != nil {
 		return os.NewSyscallError("socket", err)
+	}
+	c.file = os.NewFile(uintptr(c.fd), "udp")
+	if c.raw, err = c.file.SyscallConn(); err != nil {
+		return err
 	}
 	if c.inet6 {
 		if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
@@ -135,8 +145,7 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 		port = uint16(bound.Port)
 	}
 	c.local = netip.AddrPortFrom(addr, port)
-	c.event, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	return os.NewSyscallError("eventfd", err)
+	return nil
 }
 
 // LocalAddr returns the address and port that the socket is bound to.
@@ -158,63 +167,46 @@ func (c *Conn) Filter(program []bpf.RawInstruction) error {
 // Wake makes the read that waits now, or the next that would, return at once. After
 // Close it does nothing.
 func (c *Conn) Wake() {
-	if !c.woken.CompareAndSwap(false, true) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.event >= 0 {
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		_, _ = unix.Write(c.event, one[:])
+	if c.woken.CompareAndSwap(false, true) {
+		_ = c.file.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
 // Gather makes reads that wait for a datagram wait so much longer for more to come
-// with it. Only the reading goroutine may call it.
+// with it; a Wake does not cut that short. Only the reading goroutine may call it.
 func (c *Conn) Gather(wait time.Duration) { c.gather = wait }
 
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
 // returns 0 when none came in time or on Wake, and an error only when the socket is
 // of no more use.
 func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
-	n, err := c.receive(ms)
+	if wait <= 0 {
+		return c.receive(ms)
+	}
+	// A Wake before this moved the deadline shows in the flag; one after moves it again.
+	if err := c.file.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return 0, err
+	}
+	c.into, c.read, c.failed = ms, 0, nil
+	if err := c.raw.Read(c.receiveNow); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, err
+	}
+	// What is posted from here on wakes again; what was posted before is seen by the
+	// caller, who looks after this call.
+	woken := c.woken.Swap(false)
 	// Half a batch or more is enough to go on with.
-	if err != nil || wait <= 0 || n > 0 && (c.gather == 0 || n >= len(ms)/2) {
-		return n, err
+	if c.failed != nil || c.gather == 0 || woken || c.read == 0 || c.read >= len(ms)/2 {
+		return c.read, c.failed
 	}
-	if n == 0 {
-		if readable, err := c.pollFor(c.poll[:], wait); !readable {
-			return 0, err
-		}
-	}
-	if c.gather > 0 {
-		if _, err := c.pollFor(c.poll[1:], c.gather); err != nil {
-			return n, err
-		}
-	}
-	more, err := c.receive(ms[n:])
-	return n + more, err
+	time.Sleep(c.gather)
+	more, err := c.receive(ms[c.read:])
+	return c.read + more, err
 }
 
-// pollFor waits for the descriptors, the last of which is the event, and reports
-// whether the first is ready.
-func (c *Conn) pollFor(poll []unix.PollFd, wait time.Duration) (ready bool, err error) {
-	timeout := unix.NsecToTimespec(int64(wait))
-	if _, err := unix.Ppoll(poll, &timeout, nil); err != nil {
-		if errors.Is(err, unix.EINTR) {
-			return false, nil
-		}
-		return false, os.NewSyscallError("ppoll", err)
-	}
-	if poll[len(poll)-1].Revents != 0 {
-		var count [8]byte
-		_, _ = unix.Read(c.event, count[:])
-		// What is posted from here on wakes again; what was posted before is seen by
-		// the caller, who looks after this call.
-		c.woken.Store(false)
-	}
-	return poll[0].Revents != 0, nil
+// tryReceive reports whether the read is over.
+func (c *Conn) tryReceive(uintptr) bool {
+	c.read, c.failed = c.receive(c.into)
+	return c.read > 0 || c.failed != nil || c.woken.Load()
 }
 
 func (c *Conn) receive(ms []Message) (int, error) {
@@ -224,7 +216,7 @@ func (c *Conn) receive(ms []Message) (int, error) {
 		c.rx.iovecs[i].SetLen(len(ms[i].Buffer))
 		c.rx.headers[i].Namelen = unix.SizeofSockaddrInet6
 	}
-	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd),
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(c.fd),
 		uintptr(unsafe.Pointer(&c.rx.headers)), uintptr(len(ms)), unix.MSG_DONTWAIT, 0, 0)
 	switch errno {
 	case 0:
@@ -301,14 +293,9 @@ func (c *Conn) Dropped() uint64 {
 
 // Close releases the socket. Of the other calls only Wake may be under way.
 func (c *Conn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var err error
-	for _, fd := range []*int{&c.fd, &c.event} {
-		if *fd >= 0 {
-			err = errors.Join(err, unix.Close(*fd))
-			*fd = -1
-		}
+	if c.fd < 0 {
+		return nil
 	}
-	return err
+	c.fd = -1
+	return c.file.Close()
 }

@@ -3,6 +3,7 @@ package udp
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,29 +66,24 @@ func TestSegmentsAllocateNothing(t *testing.T) {
 	}
 }
 
-// TestGatherWaitsForMore sends a second datagram when the first has been waited for.
+// TestGatherWaitsForMore waits with one datagram, and not with half a batch.
 func TestGatherWaitsForMore(t *testing.T) {
 	a, b := listenOn(t, loopback4), listenOn(t, loopback4)
-	b.Gather(patience)
-	// A full half of a batch is not waited with.
-	half := make([]string, Batch/2)
-	a.WriteBatch(outgoing(b.LocalAddr(), half...))
+	const gather = 20 * time.Millisecond
+	b.Gather(gather)
+	for _, count := range []int{1, Batch/2 - 1} {
+		a.WriteBatch(outgoing(b.LocalAddr(), make([]string, count)...))
+		began := time.Now()
+		if n, err := b.ReadBatch(NewBatch(), patience); n != count || err != nil {
+			t.Fatalf("%d datagrams, %v", n, err)
+		}
+		if took := time.Since(began); took < gather {
+			t.Errorf("%d were waited with for %v", count, took)
+		}
+	}
+	b.Gather(time.Hour)
+	a.WriteBatch(outgoing(b.LocalAddr(), make([]string, Batch/2)...))
 	if n, err := b.ReadBatch(NewBatch(), patience); n != Batch/2 || err != nil {
 		t.Fatalf("%d datagrams, %v", n, err)
-	}
-	// One is; but a Wake ends the wait.
-	a.WriteBatch(outgoing(b.LocalAddr(), "first"))
-	done := make(chan int)
-	go func() {
-		n, err := b.ReadBatch(NewBatch(), patience)
-		if err != nil {
-			t.Error(err)
-		}
-		done <- n
-	}()
-	a.WriteBatch(outgoing(b.LocalAddr(), "second"))
-	b.Wake()
-	if got := <-done; got != 2 {
-		t.Errorf("%d datagrams", got)
 	}
 }

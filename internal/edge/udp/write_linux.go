@@ -86,7 +86,7 @@ func (c *Conn) send() (sent int) {
 	count, waited := c.queued, false
 	c.queued = 0
 	for done := 0; done < count; {
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(c.fd),
+		r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(c.fd),
 			uintptr(unsafe.Pointer(&c.tx.headers[done])), uintptr(count-done), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
@@ -127,7 +127,7 @@ func (c *Conn) split(i int) (sent int) {
 	rest := unsafe.Slice(c.tx.iovecs[i].Base, c.tx.iovecs[i].Len)
 	for len(rest) > 0 {
 		size := min(int(c.controls[i].size), len(rest))
-		_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(size),
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(size),
 			unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&c.tx.names[i])), uintptr(c.tx.headers[i].Namelen))
 		if errno == 0 {
 			sent++

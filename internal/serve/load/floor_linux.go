@@ -129,20 +129,23 @@ func addressKey(n *unix.RawSockaddrInet4) uint64 {
 	return uint64(binary.NativeEndian.Uint32(n.Addr[:]))<<16 | uint64(n.Port)
 }
 
+// run waits without a word to Go's scheduler, which would take the processor away and
+// give it back for each packet: there is nothing else in this process to run.
 func (f *forwarder) run(parent int) error {
 	runtime.LockOSThread()
 	poll := [2]unix.PollFd{{Fd: int32(f.fd), Events: unix.POLLIN}, {Fd: int32(parent), Events: unix.POLLIN}}
 	pause := unix.NsecToTimespec(int64(f.cfg.Wait))
 	for {
 		if n, errno := f.rx.receive(f.fd); n == 0 && errno == unix.EAGAIN {
-			if _, err := unix.Ppoll(poll[:], nil, nil); err != nil && err != unix.EINTR {
-				return err
+			_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), uintptr(len(poll)), 0, 0, 0, 0)
+			if errno != 0 && errno != unix.EINTR {
+				return os.NewSyscallError("ppoll", errno)
 			}
 			if poll[1].Revents != 0 {
 				return nil // the parent is done
 			}
 			if f.cfg.Wait > 0 {
-				_ = unix.Nanosleep(&pause, nil)
+				_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 			}
 			continue
 		} else if err := f.forward(n); err != nil {
@@ -269,7 +272,7 @@ func (f *forwarder) queue(to *floorPeer, data []byte, segment int) error {
 
 func (f *forwarder) flush() error {
 	for done := 0; done < f.queued; {
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&f.tx.headers[done])), uintptr(f.queued-done), 0, 0, 0)
+		r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&f.tx.headers[done])), uintptr(f.queued-done), 0, 0, 0)
 		switch errno {
 		case 0:
 			done += int(r)

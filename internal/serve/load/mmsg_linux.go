@@ -54,7 +54,7 @@ func (b *inbound) receive(fd int) (n int, errno unix.Errno) {
 		b.headers[i].Namelen = unix.SizeofSockaddrInet4
 		b.headers[i].SetControllen(controlSize)
 	}
-	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -107,13 +106,10 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *wo
 	return w
 }
 
-// run reads batches until the group stops. The thread is the worker's own, so that
-// a wait in the kernel hands nothing over.
+// run reads batches until the group stops.
 func (w *worker) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.endHandshakes()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	stop := context.AfterFunc(ctx, w.socket.Wake)
 	defer stop()
 	now := monotonic.Now()
