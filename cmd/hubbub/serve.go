@@ -7,12 +7,17 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"hubbub.dev/hubbub/internal/serve/node"
 )
+
+// gcPercent trades a little of the CPU that joins and events take for a third of the
+// heap: forwarding makes no garbage.
+const gcPercent = 50
 
 // serveCmd is every setting of the server. Each flag is also an environment
 // variable, HUBBUB_ and its name in capitals, and a key of the YAML file.
@@ -49,6 +54,9 @@ type serveCmd struct {
 // the server fails.
 func (c *serveCmd) Run() error {
 	log := c.logger()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		ends = append(ends, syscall.SIGHUP)

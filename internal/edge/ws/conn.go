@@ -1,6 +1,6 @@
 // Package ws owns one WebSocket connection: its upgrade, a reader's next message,
-// a queue bounded in bytes with the writer's loop behind it, and a close that
-// blocks nobody. It never looks into a message, starts no goroutine, and lets no
+// a queue bounded in bytes with a writer behind it while there is something to
+// write, and a close that blocks nobody. It never looks into a message, starts no goroutine, and lets no
 // peer address out in an error.
 package ws
 
@@ -31,9 +31,6 @@ const (
 	closeTimeout = time.Second
 	// maxHead is the longest head that SendSpliced takes.
 	maxHead = 40
-	// keepQueue is the capacity up to which an idle connection keeps its two
-	// queue slices; a longer one goes back to the heap after a burst.
-	keepQueue = 4
 )
 
 // Errors of Read.
@@ -63,7 +60,7 @@ type Traffic struct{ In, Out atomic.Uint64 }
 
 // Encoder rewrites each message on its way out. Encode appends the encoded form
 // of message to dst and says whether it goes as a binary message. It is called by
-// one WriteLoop only, in the order of sending, so it may keep a stream's state.
+// one goroutine at a time, in the order of sending, so it may keep a stream's state.
 type Encoder interface {
 	Encode(dst, message []byte) (out []byte, binary bool, err error)
 }
@@ -74,6 +71,10 @@ type Options struct {
 	QueueBytes int      // bytes that may wait to be written
 	Encoder    Encoder  // nil sends messages as they are
 	Traffic    *Traffic // nil counts nothing
+	// Write has to call Flush in a goroutine of its own. It is called when there is
+	// something to write, or a close to see to, and nobody who does: an idle connection
+	// has no writer.
+	Write func(*Conn)
 }
 
 // message is one queue entry: up to maxHead bytes of its own, then a body that
@@ -87,11 +88,12 @@ type message struct {
 
 func (m *message) size() int { return int(m.headN) + len(m.body) }
 
-// Conn is one accepted connection. Read is for one goroutine, WriteLoop for
-// another; all else may be called from anywhere and never blocks.
+// Conn is one accepted connection. Read is for one goroutine; all else but Flush may
+// be called from anywhere and never blocks.
 type Conn struct {
 	ws    *websocket.Conn
 	net   *transport
+	start func(*Conn) // Options.Write
 	limit int64
 	bound int
 
@@ -99,13 +101,11 @@ type Conn struct {
 	host          string
 	secure        bool
 
-	wake chan struct{} // holds one token: there is something to do
-
 	mu      sync.Mutex
+	writing bool // Flush runs or is about to, or has ended the connection
 	encoder Encoder
 	queue   []message
-	spare   []message // the slice that the writer emptied last
-	queued  int       // bytes in queue
+	queued  int // bytes in queue
 	closing *CloseError
 	dropped bool
 }
@@ -126,10 +126,9 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	// limit so that the service chooses the code.
 	socket.SetReadLimit(-1)
 	c := &Conn{
-		ws: socket, net: tap.conn, limit: o.ReadLimit, bound: o.QueueBytes, encoder: o.Encoder,
+		ws: socket, net: tap.conn, start: o.Write, limit: o.ReadLimit, bound: o.QueueBytes, encoder: o.Encoder,
 		host:   r.Host,
 		secure: r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
-		wake:   make(chan struct{}, 1),
 	}
 	c.remote, _ = netip.ParseAddrPort(r.RemoteAddr)
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
@@ -173,7 +172,7 @@ func (c *Conn) SetEncoder(e Encoder) {
 // ErrLost; after the first one the caller calls Close or Drop and reads no more.
 // The message is the caller's to keep.
 func (c *Conn) Read() (data []byte, binary bool, err error) {
-	// Reading ends with the connection, which WriteLoop closes with its context.
+	// Reading ends with the connection.
 	typ, r, err := c.ws.Reader(context.Background())
 	if err == nil {
 		data, err = io.ReadAll(io.LimitReader(r, c.limit+1))
@@ -217,89 +216,70 @@ func (c *Conn) SendSpliced(head, body []byte) bool {
 
 func (c *Conn) push(m message) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closing != nil || c.dropped {
+		c.mu.Unlock()
 		return true
 	}
 	if c.queued > 0 && c.queued+m.size() > c.bound {
+		c.mu.Unlock()
 		return false
 	}
 	c.queued += m.size()
 	c.queue = append(c.queue, m)
-	c.signal()
+	c.unlockAndWrite()
 	return true
 }
 
-func (c *Conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+// unlockAndWrite sees to it that somebody does what there is to do now. c.mu is held.
+func (c *Conn) unlockAndWrite() {
+	idle := !c.writing
+	c.writing = true
+	c.mu.Unlock()
+	if idle {
+		c.start(c)
 	}
 }
 
-// Close lets WriteLoop send what is queued, then a close frame, and end within a
+// Close has what is queued sent, then a close frame, and ends the connection within a
 // second. Only the first call counts.
 func (c *Conn) Close(code proto.CloseCode, reason string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closing != nil || c.dropped {
+		c.mu.Unlock()
 		return
 	}
 	c.closing = &CloseError{Code: code, Reason: reason}
 	// Under the lock, so that the writer cannot lengthen it again.
 	_ = c.net.SetDeadline(time.Now().Add(closeTimeout))
-	c.signal()
+	c.unlockAndWrite()
 }
 
 // Drop ends the connection at once, without a close frame. After Close it does
 // nothing: the writer is about to end it.
 func (c *Conn) Drop() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing == nil {
-		c.end()
+	if c.closing != nil || c.dropped {
+		c.mu.Unlock()
+		return
 	}
+	c.end()
+	c.unlockAndWrite()
 }
+
+// Abort makes Read and Flush fail, so that both goroutines end soon. It starts no
+// writer: whoever reads then drops the connection.
+func (c *Conn) Abort() { _ = c.net.Close() }
 
 // end frees what the connection holds; c.mu is held.
 func (c *Conn) end() {
-	if c.dropped {
-		return
-	}
 	c.dropped = true
-	c.queue, c.spare, c.queued = nil, nil, 0
+	c.queue, c.queued = nil, 0
 	_ = c.net.Close()
-	c.signal()
 }
 
-// Closed reports whether Close or Drop was called, or WriteLoop failed.
+// Closed reports whether Close or Drop was called, or writing failed.
 func (c *Conn) Closed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closing != nil || c.dropped
-}
-
-// take hands the queued messages to the writer and extends its deadline.
-func (c *Conn) take() (batch []message, encoder Encoder, closing *CloseError, dropped bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	batch = c.queue
-	c.queue, c.spare, c.queued = c.spare, nil, 0
-	if c.closing == nil && len(batch) > 0 {
-		_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
-	}
-	return batch, c.encoder, c.closing, c.dropped
-}
-
-// recycle gives the emptied batch back, unless a burst made it long.
-func (c *Conn) recycle(batch []message) {
-	if cap(batch) == 0 || cap(batch) > keepQueue {
-		return
-	}
-	clear(batch)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.spare == nil {
-		c.spare = batch[:0]
-	}
 }

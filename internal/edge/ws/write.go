@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -16,37 +17,66 @@ const maxScratch = 64 << 10
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// WriteLoop writes what is queued until the connection is closed or ctx ends. It
-// is the body of the connection's writer goroutine, and the connection's resources
-// are free when it returns.
-func (c *Conn) WriteLoop(ctx context.Context) {
-	// A connection that the library did not close itself is held by its finalizer
-	// for good.
-	defer func() { _ = c.ws.CloseNow() }()
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.end()
-	}()
+// Flush writes what is queued and returns when there is no more. It reports whether
+// the connection has ended, which it does once: its resources are free then.
+func (c *Conn) Flush() (ended bool) {
+	var batch []message
 	for {
-		select {
-		case <-c.wake:
-		case <-ctx.Done():
-			return
+		var encoder Encoder
+		var next next
+		batch, encoder, next = c.take(batch)
+		if next == idle {
+			return false
 		}
-		batch, encoder, closing, dropped := c.take()
-		if dropped || !c.writeAll(batch, encoder) {
-			return
+		if next == over || !c.writeAll(batch, encoder) {
+			break
 		}
-		if closing != nil {
+		if next == closing {
 			// Waits for the peer's close frame, so that its unread input does not
 			// reset the connection before it has read ours; the deadline of Close
 			// bounds the wait.
-			_ = c.ws.Close(websocket.StatusCode(closing.Code), closing.Reason)
-			return
+			_ = c.ws.Close(websocket.StatusCode(c.closing.Code), c.closing.Reason)
+			break
 		}
-		c.recycle(batch)
 	}
+	c.mu.Lock()
+	c.end()
+	c.mu.Unlock()
+	// A connection that the library did not close itself is held by its finalizer
+	// for good.
+	_ = c.ws.CloseNow()
+	return true
+}
+
+// next is what a writer does after it has written its batch.
+type next uint8
+
+const (
+	more    next = iota // comes again
+	idle                // nothing, it has no batch: it ends
+	closing             // closes the connection
+	over                // nothing: the connection has ended
+)
+
+// take hands the queued messages to the writer and extends its deadline. The slice of
+// those written before is queued in until the writer ends.
+func (c *Conn) take(written []message) ([]message, Encoder, next) {
+	clear(written)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	batch := c.queue
+	c.queue, c.queued = written[:0], 0
+	switch {
+	case c.dropped:
+		return nil, nil, over
+	case c.closing != nil:
+		return batch, c.encoder, closing
+	case len(batch) == 0:
+		c.queue, c.writing = nil, false
+		return nil, nil, idle
+	}
+	_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return batch, c.encoder, more
 }
 
 func (c *Conn) writeAll(batch []message, encoder Encoder) bool {

@@ -31,12 +31,13 @@ func pair(t *testing.T, o ws.Options) (*ws.Conn, *websocket.Conn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var writers sync.WaitGroup
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.Write = func(c *ws.Conn) { writers.Go(func() { c.Flush() }) }
 		c, err := ws.Accept(w, r, o)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		writers.Go(func() { c.WriteLoop(ctx) })
+		t.Cleanup(c.Drop)
 		accepted <- c
 	}))
 	t.Cleanup(func() { cancel(); writers.Wait(); server.Close() })
@@ -203,18 +204,19 @@ func TestReadDeadline(t *testing.T) {
 func TestEarlyFramesAreRead(t *testing.T) {
 	got := make(chan string, 1)
 	var loops sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := ws.Accept(w, r, options())
+		o := options()
+		o.Write = func(c *ws.Conn) { loops.Go(func() { c.Flush() }) }
+		c, err := ws.Accept(w, r, o)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		loops.Go(func() { c.WriteLoop(ctx) })
 		data, _, err := c.Read()
+		c.Drop()
 		got <- fmt.Sprint(string(data), err)
 	}))
-	defer func() { cancel(); loops.Wait(); server.Close() }()
+	defer func() { server.Close(); loops.Wait() }()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

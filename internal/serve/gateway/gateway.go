@@ -187,7 +187,8 @@ var encoders = map[string]func() ws.Encoder{
 	"zstd-stream": func() ws.Encoder { return new(ws.ZstdStream) },
 }
 
-// ServeHTTP upgrades a request and starts the connection's two goroutines.
+// ServeHTTP upgrades a request and starts the connection's reader. Its writer is there
+// while there is something to write.
 func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addr := limitAddr(r.RemoteAddr)
 	if status := g.door.knock(addr, monotonic.Now()); status != 0 {
@@ -198,22 +199,25 @@ func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	version, encoder, code := parseQuery(r.URL.Query())
 	conn, err := ws.Accept(w, r, ws.Options{
 		ReadLimit: session.MaxFrame, QueueBytes: queueBytes, Encoder: encoder, Traffic: &g.traffic,
+		Write: func(conn *ws.Conn) {
+			g.group.Go("gateway writer", func(context.Context) {
+				if conn.Flush() {
+					g.door.leave(addr, conn)
+				}
+			})
+		},
 	})
 	if err != nil {
 		g.door.giveUp(addr)
 		return
 	}
 	g.door.enter(addr, conn)
-	g.group.Go("gateway writer", func(ctx context.Context) {
-		conn.WriteLoop(ctx)
-		g.door.leave(addr, conn)
-	})
 	if code != 0 {
 		conn.Close(code, session.Reason(code))
 		return
 	}
 	l := &link{service: g, conn: conn, addr: addr, version: version, compressed: encoder != nil}
-	g.group.Go("gateway reader", l.read)
+	g.group.Go("gateway greeter", l.greet)
 }
 
 // parseQuery reads the URL's query (Gateway, "Connecting"): v is 9 or 10, or absent

@@ -28,15 +28,24 @@ type link struct {
 	gate       session.Gate
 }
 
-// read is the body of the connection's reader goroutine.
-func (l *link) read(ctx context.Context) {
-	defer l.conn.Drop()
+// greet is the body of the connection's first goroutine. Another reads on once there is
+// a session: looking a client up takes a deep stack, which it would keep.
+func (l *link) greet(ctx context.Context) {
 	c := l.begin(ctx)
 	if c == nil {
+		l.conn.Drop()
 		return
 	}
 	l.service.door.seat(l.addr, l.conn)
 	l.conn.SetReadDeadline(time.Time{})
+	l.service.group.Go("gateway reader", func(ctx context.Context) { l.read(ctx, c) })
+}
+
+// read is the body of the reader's goroutine.
+func (l *link) read(ctx context.Context, c *client) {
+	defer l.conn.Drop()
+	stop := context.AfterFunc(ctx, l.conn.Abort)
+	defer stop()
 	sh := l.service.shardOf(c.id)
 	for {
 		frame, err := l.next()
@@ -71,6 +80,8 @@ func (l *link) close(code proto.CloseCode) { l.conn.Close(code, session.Reason(c
 // begin leads the connection to its session; nil when it ends before.
 func (l *link) begin(ctx context.Context) *client {
 	now := monotonic.Now()
+	stop := context.AfterFunc(ctx, l.conn.Abort)
+	defer stop()
 	var hello session.Step
 	l.gate, hello = session.NewGate(now, l.service.cfg.Heartbeat)
 	l.conn.Send(hello.Send, false)

@@ -239,6 +239,7 @@ func (n *Node) listen(context.Context) error {
 	n.server = newServer(n.routes(), n.log)
 	l := tlsmux.Listen(inner, config, n.group.Go)
 	n.onClose(func() { _ = n.server.Close(); _ = l.Close() })
+	n.group.Go("memory", trimMemory)
 	n.group.Go("http", func(context.Context) {
 		if err := n.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !n.closing.Load() {
 			n.log.Error("http server ended", "err", err)

@@ -18,6 +18,7 @@ type Group struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	log    *slog.Logger
+	labels sync.Map // of the group's context with a label, by name: goroutines share it
 }
 
 // NewGroup returns a group whose context ends with parent or on Stop.
@@ -34,6 +35,7 @@ func (g *Group) Context() context.Context { return g.ctx }
 // none, and a supervisor restarts it.
 func (g *Group) Go(name string, f func(ctx context.Context)) {
 	g.wg.Add(1)
+	ctx := g.labelled(name)
 	go func() {
 		defer g.wg.Done()
 		defer func() {
@@ -42,8 +44,17 @@ func (g *Group) Go(name string, f func(ctx context.Context)) {
 				g.cancel()
 			}
 		}()
-		pprof.Do(g.ctx, pprof.Labels("task", name), f)
+		pprof.SetGoroutineLabels(ctx)
+		f(ctx)
 	}()
+}
+
+func (g *Group) labelled(name string) context.Context {
+	if ctx, ok := g.labels.Load(name); ok {
+		return ctx.(context.Context)
+	}
+	ctx, _ := g.labels.LoadOrStore(name, pprof.WithLabels(g.ctx, pprof.Labels("task", name)))
+	return ctx.(context.Context)
 }
 
 // Stop ends the group's context. It does not wait.

@@ -17,8 +17,8 @@ import (
 // lost is what a connection that ended without a close frame counts as.
 const lost proto.CloseCode = 1006
 
-// client is one connection. Its reader decodes and limits what comes, before a
-// shard has any work with it.
+// client is one connection. Its reader limits what comes, before a shard has any work
+// with it.
 type client struct {
 	id        signalling.ConnID
 	service   *Service
@@ -29,52 +29,81 @@ type client struct {
 
 }
 
-// read is the reader goroutine.
-func (c *client) read(context.Context) {
-	home, code := c.serve()
-	if home != nil {
-		home.post(input{client: c, closed: code})
-	} else {
+// greet is the body of the connection's first goroutine. Another reads on once it is
+// admitted: verifying who it is takes a deeper stack than reading, which it would keep.
+func (c *client) greet(ctx context.Context) {
+	stop := context.AfterFunc(ctx, c.ws.Load().Abort)
+	defer stop()
+	limiter := session.NewLimiter(messageLimit, messageWindow)
+	home := c.introduce(&limiter)
+	if home == nil {
 		c.service.lobby.leave(c)
+		return
 	}
+	c.service.group.Load().Go("voice reader", func(ctx context.Context) { c.read(ctx, home, limiter) })
 }
 
-// serve reads until the connection ends. It returns the shard that the connection
-// was admitted to, if any, and what it ended with.
-func (c *client) serve() (home *shard, ended proto.CloseCode) {
-	s, socket := c.service, c.ws.Load()
-	limiter := session.NewLimiter(messageLimit, messageWindow)
+// introduce reads until the connection is admitted to a shard. It returns nil when the
+// connection ends before.
+func (c *client) introduce(limiter *session.Limiter) *shard {
+	s := c.service
 	for {
-		data, binary, err := socket.Read()
-		if err != nil {
-			return home, c.ended(socket, err)
-		}
-		c.in.Add(uint64(len(data)))
-		if !limiter.Allow(monotonic.Now()) {
-			return home, s.close(c, proto.VoiceCloseRateLimited)
+		data, binary, code := c.next(limiter)
+		if code != 0 {
+			return nil
 		}
 		frame, code := signalling.Decode(data, binary)
 		if code != 0 {
-			return home, s.close(c, code)
-		}
-		if home != nil {
-			if !home.post(input{client: c, frame: frame}) {
-				return home, s.close(c, proto.VoiceCloseServerCrashed)
-			}
-			continue
+			s.close(c, code)
+			return nil
 		}
 		step := signalling.Greet(s.cfg.Key, time.Now(), c.version, frame)
 		switch {
 		case step.Close != 0:
-			return nil, s.close(c, step.Close)
+			s.close(c, step.Close)
+			return nil
 		case step.Reply != nil:
 			c.send(step.Reply)
 		default:
-			if home, code = s.admit(c, step.Admit); code != 0 {
-				return nil, s.close(c, code)
+			home, code := s.admit(c, step.Admit)
+			if code != 0 {
+				s.close(c, code)
 			}
+			return home
 		}
 	}
+}
+
+// read is the body of the reader's goroutine. It leaves decoding to the shard, whose one
+// stack is deep enough.
+func (c *client) read(ctx context.Context, home *shard, limiter session.Limiter) {
+	stop := context.AfterFunc(ctx, c.ws.Load().Abort)
+	defer stop()
+	for {
+		data, binary, code := c.next(&limiter)
+		if code == 0 && !home.post(input{client: c, data: data, binary: binary}) {
+			code = c.service.close(c, proto.VoiceCloseServerCrashed)
+		}
+		if code != 0 {
+			home.post(input{client: c, closed: code})
+			return
+		}
+	}
+}
+
+// next returns the next message that is within the limits, or what the connection ended
+// with.
+func (c *client) next(limiter *session.Limiter) (data []byte, binary bool, ended proto.CloseCode) {
+	s, socket := c.service, c.ws.Load()
+	data, binary, err := socket.Read()
+	if err != nil {
+		return nil, false, c.ended(socket, err)
+	}
+	c.in.Add(uint64(len(data)))
+	if !limiter.Allow(monotonic.Now()) {
+		return nil, false, s.close(c, proto.VoiceCloseRateLimited)
+	}
+	return data, binary, 0
 }
 
 // ended finishes a connection that cannot be read from any more.

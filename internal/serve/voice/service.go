@@ -285,7 +285,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		unavailable(w)
 		return
 	}
-	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes})
+	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes, Write: s.write})
 	if err != nil {
 		s.lobby.leave(c)
 		s.cfg.Log.Debug("voice upgrade refused", "err", err)
@@ -295,14 +295,6 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.version, c.addresses = version, s.addresses(socket, r.Header.Get("X-Forwarded-For") != "")
 	c.ws.Store(socket)
 	s.open.Add(1)
-	group.Go("voice writer", func(ctx context.Context) {
-		socket.WriteLoop(ctx)
-		s.open.Add(-1)
-		select {
-		case s.closed <- struct{}{}:
-		default:
-		}
-	})
 	switch {
 	case s.closing.Load(): // since the check above
 		s.lobby.leave(c)
@@ -314,7 +306,21 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.send(signalling.Hello(version, s.cfg.Heartbeat.Milliseconds()))
-	group.Go("voice reader", c.read)
+	group.Go("voice greeter", c.greet)
+}
+
+// write starts a connection's writer.
+func (s *Service) write(socket *ws.Conn) {
+	s.group.Load().Go("voice writer", func(context.Context) {
+		if !socket.Flush() {
+			return
+		}
+		s.open.Add(-1)
+		select {
+		case s.closed <- struct{}{}:
+		default:
+		}
+	})
 }
 
 func unavailable(w http.ResponseWriter) {

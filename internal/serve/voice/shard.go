@@ -24,7 +24,8 @@ const (
 type input struct {
 	client *client
 	admit  *signalling.Admission
-	frame  signalling.Frame
+	data   []byte // of a frame; binary says of which kind
+	binary bool
 	closed proto.CloseCode
 }
 
@@ -97,7 +98,12 @@ func (h *shard) input(now clock.Time, in input) {
 		delete(h.clients, c.id)
 		h.core.Closed(now, c.id, in.closed)
 	default:
-		h.core.Frame(now, c.id, in.frame)
+		frame, code := signalling.Decode(in.data, in.binary)
+		if code != 0 {
+			h.service.close(c, code) // its reader tells of the end
+			return
+		}
+		h.core.Frame(now, c.id, frame)
 	}
 }
 

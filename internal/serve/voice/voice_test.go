@@ -284,7 +284,7 @@ func TestOverloadedShardCutsClientsOff(t *testing.T) {
 	c.send(proto.VoiceOpIdentify, identify(v, v.Sign(testKey)))
 	receive(t, w.media.waits)
 	stuck := &client{id: 1 << 40, service: w.service}
-	for w.service.shards[0].post(input{client: stuck, frame: signalling.Frame{Op: proto.VoiceOpHeartbeat}}) {
+	for w.service.shards[0].post(input{client: stuck, data: []byte(`{"op":3}`)}) {
 	}
 	d := w.dial("?v=9")
 	v = claims(2, 1)

@@ -1,0 +1,54 @@
+package node
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	// trimEvery is how often it is looked whether memory can go back to the system.
+	trimEvery = 10 * time.Second
+	// trimFrom is how much must have been allocated since the last time, and trimRate
+	// how much a second at most lately: while clients join in masses what they leave
+	// behind is used again.
+	trimFrom = 8 << 20
+	trimRate = 1 << 20
+)
+
+// trimmer decides when to collect garbage and give memory back. Calls in progress
+// allocate next to nothing, so what a burst of joins left behind would stay until the
+// runtime's own collection, two minutes later, and for longer in the process's size.
+type trimmer struct {
+	last, trimmed uint64 // bytes allocated since the start: lately, and at the last trim
+}
+
+// due takes how much was allocated since the start and how much is live, in bytes.
+func (t *trimmer) due(allocated, live uint64) bool {
+	lately, since := allocated-t.last, allocated-t.trimmed
+	t.last = allocated
+	if since < max(trimFrom, live/4) || lately > trimRate*uint64(trimEvery/time.Second) {
+		return false
+	}
+	t.trimmed = allocated
+	return true
+}
+
+func trimMemory(ctx context.Context) {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	var t trimmer
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		metrics.Read(samples)
+		if t.due(samples[0].Value.Uint64(), samples[1].Value.Uint64()) {
+			debug.FreeOSMemory()
+		}
+	}
+}
