@@ -31,8 +31,12 @@ const (
 // announced to the scheduler. A thread of its own that waits in the kernel costs more: for
 // each wake-up the scheduler takes its processor away and gives it back (docs/adr/0013).
 type Conn struct {
-	fd    int      // file's, -1 once closed
-	file  *os.File // for its place in the poller
+	fd, timer, epoll int // the socket, a timerfd, and an epoll of both; -1 once closed
+
+	// file is the epoll's. It is what the runtime's poller watches in place of the
+	// socket, so that datagrams wake nobody while more of them are waited for, and so
+	// that such a wait is exact to microseconds: the poller's timers are to a millisecond.
+	file  *os.File
 	raw   syscall.RawConn
 	woken atomic.Bool
 	inet6 bool
@@ -41,11 +45,11 @@ type Conn struct {
 	gather time.Duration
 	rx, tx vectors
 
-	// What receiveNow, a method value made once, reads into and has read.
-	receiveNow func(uintptr) bool
-	into       []Message
-	read       int
-	failed     error
+	// Methods as values, made once, and what the first reads into and has read.
+	receiveNow, timeUp func(uintptr) bool
+	into               []Message
+	read               int
+	failed             error
 
 	controls   [Batch]segmentControl
 	queued     int // vectors of tx to send
@@ -88,8 +92,8 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 }
 
 func listen(addr netip.Addr, port uint16) (*Conn, error) {
-	c := &Conn{fd: -1, inet6: addr.Is6()}
-	c.receiveNow = c.tryReceive
+	c := &Conn{fd: -1, timer: -1, epoll: -1, inet6: addr.Is6()}
+	c.receiveNow, c.timeUp = c.tryReceive, c.tryTimer
 	if err := c.open(addr, port); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("udp: listening on port %d: %w", port, err)
@@ -108,10 +112,6 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 	const flags = unix.SOCK_DGRAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if c.fd, err = unix.Socket(family, flags, 0); err != nil {
 		return os.NewSyscallError("socket", err)
-	}
-	c.file = os.NewFile(uintptr(c.fd), "udp")
-	if c.raw, err = c.file.SyscallConn(); err != nil {
-		return err
 	}
 	if c.inet6 {
 		if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
@@ -145,7 +145,29 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 		port = uint16(bound.Port)
 	}
 	c.local = netip.AddrPortFrom(addr, port)
-	return nil
+	return c.watch()
+}
+
+// watch brings the socket and the timer before the runtime's poller.
+func (c *Conn) watch() (err error) {
+	if c.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("timerfd_create", err)
+	}
+	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	for _, fd := range []int{c.fd, c.timer} {
+		if err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+			return os.NewSyscallError("epoll_ctl", err)
+		}
+	}
+	// The runtime polls for descriptors alone that do not block.
+	if err := unix.SetNonblock(c.epoll, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	c.file = os.NewFile(uintptr(c.epoll), "udp")
+	c.raw, err = c.file.SyscallConn()
+	return err
 }
 
 // LocalAddr returns the address and port that the socket is bound to.
@@ -173,7 +195,7 @@ func (c *Conn) Wake() {
 }
 
 // Gather makes reads that wait for a datagram wait so much longer for more to come
-// with it; a Wake does not cut that short. Only the reading goroutine may call it.
+// with it. Only the reading goroutine may call it.
 func (c *Conn) Gather(wait time.Duration) { c.gather = wait }
 
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
@@ -188,25 +210,59 @@ func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 		return 0, err
 	}
 	c.into, c.read, c.failed = ms, 0, nil
-	if err := c.raw.Read(c.receiveNow); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, err
+	err := c.park(c.receiveNow)
+	// Half a batch or more is enough to go on with.
+	if n := c.read; err == nil && c.failed == nil && c.gather > 0 && n > 0 && n < len(ms)/2 {
+		if err = c.pause(); err == nil {
+			c.read, c.failed = c.receive(ms[n:])
+			c.read += n
+		}
 	}
 	// What is posted from here on wakes again; what was posted before is seen by the
 	// caller, who looks after this call.
-	woken := c.woken.Swap(false)
-	// Half a batch or more is enough to go on with.
-	if c.failed != nil || c.gather == 0 || woken || c.read == 0 || c.read >= len(ms)/2 {
-		return c.read, c.failed
+	c.woken.Store(false)
+	return c.read, errors.Join(err, c.failed)
+}
+
+// park waits until try is true, for the deadline or for Wake.
+func (c *Conn) park(try func(uintptr) bool) error {
+	if err := c.raw.Read(try); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
 	}
-	time.Sleep(c.gather)
-	more, err := c.receive(ms[c.read:])
-	return c.read + more, err
+	return nil
 }
 
 // tryReceive reports whether the read is over.
 func (c *Conn) tryReceive(uintptr) bool {
 	c.read, c.failed = c.receive(c.into)
 	return c.read > 0 || c.failed != nil || c.woken.Load()
+}
+
+// pause waits for more datagrams, and for Wake.
+func (c *Conn) pause() error {
+	span := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(c.gather))}
+	if err := unix.TimerfdSettime(c.timer, 0, &span, nil); err != nil {
+		return os.NewSyscallError("timerfd_settime", err)
+	}
+	if err := c.listen(0); err != nil {
+		return err
+	}
+	err := c.park(c.timeUp)
+	return errors.Join(err, c.listen(unix.EPOLLIN))
+}
+
+// listen sets for what of the socket the poller wakes the reader.
+func (c *Conn) listen(events uint32) error {
+	err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: events})
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// tryTimer reports whether the pause is over. What is left of the timer after a Wake is
+// set anew by the next pause.
+func (c *Conn) tryTimer(uintptr) bool {
+	var expired [8]byte
+	_, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.timer), uintptr(unsafe.Pointer(&expired)), uintptr(len(expired)))
+	return errno == 0 || c.woken.Load()
 }
 
 func (c *Conn) receive(ms []Message) (int, error) {
@@ -296,6 +352,17 @@ func (c *Conn) Close() error {
 	if c.fd < 0 {
 		return nil
 	}
-	c.fd = -1
-	return c.file.Close()
+	var err error
+	if c.file != nil {
+		err = c.file.Close()
+	} else if c.epoll >= 0 {
+		err = unix.Close(c.epoll)
+	}
+	for _, fd := range []int{c.fd, c.timer} {
+		if fd >= 0 {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	c.fd, c.timer, c.epoll = -1, -1, -1
+	return err
 }

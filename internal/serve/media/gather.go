@@ -21,11 +21,20 @@ const (
 	gatherMore = 3
 	// gatherLeast is how many it must bring at least.
 	gatherLeast = 0.5
+
+	// idleWait is how long a worker waits for which nothing but keepalives has come for
+	// idleAfter windows, idleFrom or more in each: a wake-up for each of them costs many
+	// times what they do. It ends with the first packet or command that is anything
+	// else, which it has delayed by that much at most.
+	idleWait  = 5 * time.Millisecond
+	idleAfter = 10
+	idleFrom  = 20
 )
 
 // gatherer decides how long a worker waits for more packets once one has come: not at
 // all when there is little to send or when nobody hears several speakers, and else as
-// long as a few packets for each listener take to come.
+// long as a few packets for each listener take to come. And a little when nobody
+// speaks and many are there.
 type gatherer struct {
 	most time.Duration
 	wait time.Duration
@@ -35,16 +44,31 @@ type gatherer struct {
 	delivered, listeners int
 	window               uint32
 	began                clock.Time
+
+	// Of the current window too: what there was to do, and how much of it was
+	// keepalives. idle counts the windows in a row without anything else.
+	done, keepalives int
+	idle             int
 }
 
-// update sets the wait when a window has passed, and reports whether it did.
+// update sets the wait when a window has passed or idleness has ended, and reports
+// whether it did.
 func (g *gatherer) update(now clock.Time) bool {
+	if g.idle >= idleAfter && g.done > g.keepalives {
+		g.wait, g.idle = 0, 0
+		return true
+	}
 	elapsed := now.Sub(g.began)
 	if elapsed < gatherWindow {
 		return false
 	}
-	g.wait = g.choose(elapsed)
-	g.delivered, g.listeners, g.began = 0, 0, now
+	if g.idle++; g.done > g.keepalives || g.keepalives < idleFrom {
+		g.idle = 0
+	}
+	if g.wait = g.choose(elapsed); g.idle >= idleAfter {
+		g.wait = idleWait
+	}
+	g.delivered, g.listeners, g.done, g.keepalives, g.began = 0, 0, 0, 0, now
 	g.window++
 	return true
 }

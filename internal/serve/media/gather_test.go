@@ -133,3 +133,40 @@ func TestWorkerWaitsUnderLoad(t *testing.T) {
 		t.Errorf("a wait of %v ms, %v in the mean", s.Wait, s.WaitMean)
 	}
 }
+
+// TestIdleWorkerWakesSeldom waits a little while nothing but keepalives comes, and no
+// longer once anything else does.
+func TestIdleWorkerWakesSeldom(t *testing.T) {
+	g, now := gatherer{began: 1}, clock.Time(1)
+	window := func(keepalives, others int) time.Duration {
+		now = now.Add(gatherWindow)
+		g.done += keepalives + others
+		g.keepalives += keepalives
+		g.update(now)
+		return g.wait
+	}
+	for i := range idleAfter - 1 {
+		if wait := window(idleFrom, 0); wait != 0 {
+			t.Fatalf("window %d: waits for %v", i, wait)
+		}
+	}
+	if wait := window(idleFrom, 0); wait != idleWait {
+		t.Fatalf("idle: waits for %v", wait)
+	}
+	now = now.Add(time.Millisecond)
+	if g.done++; !g.update(now) || g.wait != 0 {
+		t.Fatalf("with a packet: waits for %v", g.wait)
+	}
+	for range idleAfter {
+		window(idleFrom, 0)
+	}
+	if g.wait != 0 {
+		t.Fatalf("waits for %v after a window that was not idle", g.wait)
+	}
+	if window(idleFrom, 0); g.wait != idleWait {
+		t.Fatalf("idle again: waits for %v", g.wait)
+	}
+	if window(idleFrom-1, 0); g.wait != 0 {
+		t.Fatalf("few clients: waits for %v", g.wait)
+	}
+}

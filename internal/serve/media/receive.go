@@ -149,6 +149,9 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	b.checked, p.heard = now, now
 	switch {
 	case p.addr == addr:
+		if b.in != nil {
+			w.gather.keepalives++ // a check of consent
+		}
 	case !p.addr.IsValid(), binding.Nominated, now.Sub(b.chosen) >= addressHold:
 		b.keep(w, slot, p.addr)
 		p.addr = addr
@@ -213,6 +216,7 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		w.strays[strayUnknown]++
 		return
 	}
+	w.gather.keepalives++
 	if sequence, ok := native.ParsePing(pkt); ok {
 		w.queue(native.PutPong(w.next(), sequence), addr)
 	} else {

@@ -125,6 +125,7 @@ func (w *worker) run(ctx context.Context) {
 		now = monotonic.Now()
 		w.busy += now.Sub(began)
 		w.gathered += uint64(n)
+		w.gather.done += n
 		w.waited += time.Duration(n) * w.gather.wait
 		w.load(now, n == len(w.rx), now.Sub(began))
 	}
@@ -210,6 +211,7 @@ func (w *worker) drain(now clock.Time) {
 
 // apply carries out one command: the router's part, then the transport's.
 func (w *worker) apply(now clock.Time, c sfu.Command) {
+	w.gather.done++
 	if c.Remove != nil {
 		if slot, ok := w.router.Find(c.Remove.Peer); ok {
 			w.removePeer(slot)
