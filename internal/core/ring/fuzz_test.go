@@ -1,0 +1,71 @@
+package ring
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// FuzzNew builds rings of arbitrary names and weights: names are parted by newlines,
+// and the first byte of each is its weight.
+func FuzzNew(f *testing.F) {
+	f.Add([]byte("\x01a\n\x02b\n\x00c"), uint64(7), "b")
+	f.Add([]byte("\x01a\n\x01a"), uint64(0), "")
+	f.Add([]byte("\xFFa\n\x01"), uint64(1)<<63, "c")
+	f.Add([]byte{}, uint64(1), "nobody")
+	f.Fuzz(func(t *testing.T, data []byte, key uint64, pin string) {
+		var nodes []Node
+		for line := range bytes.SplitSeq(data, []byte("\n")) {
+			if len(line) > 0 {
+				nodes = append(nodes, Node{string(line[1:]), int(int8(line[0])) % 8})
+			}
+		}
+		r, err := New(nodes)
+		slices.Reverse(nodes)
+		again, err2 := New(nodes)
+		if (err == nil) != (err2 == nil) {
+			t.Fatalf("%v in one order, %v in the other", err, err2)
+		}
+		if err != nil {
+			return
+		}
+		weighty := 0
+		for _, n := range nodes {
+			if n.Weight > 0 {
+				weighty++
+			}
+		}
+		dst := make([]string, len(nodes)+1)
+		n := r.Owners(key, dst)
+		if n != weighty || again.Owner(key) != r.Owner(key) {
+			t.Fatalf("%d owners of %d nodes with weight; %q and %q", n, weighty, again.Owner(key), r.Owner(key))
+		}
+		for i, name := range dst[:n] {
+			if slices.Contains(dst[:i], name) || !slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == name && n.Weight > 0 }) {
+				t.Fatalf("owner %q of %v", name, dst[:n])
+			}
+		}
+		want := r.Owner(key)
+		if slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == pin }) {
+			want = pin
+		}
+		if got := r.WithPins(map[uint64]string{key: pin}).Owner(key); got != want {
+			t.Fatalf("pinned to %q: %q", pin, got)
+		}
+	})
+}
+
+// FuzzBounded does what its seed says, and checks after each step.
+func FuzzBounded(f *testing.F) {
+	f.Add(uint64(1), uint64(0), uint16(50))
+	f.Add(uint64(2), uint64(30), uint16(200))
+	f.Fuzz(func(t *testing.T, seed, most uint64, steps uint16) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		b := NewBounded(nil)
+		nodes := make(map[string]int)
+		for range steps % 500 {
+			act(t, b, rng, nodes, 1+most%(1<<32-1))
+		}
+	})
+}
