@@ -223,7 +223,7 @@ func (b *Bounded) open(key uint64) *host {
 	if b.ring.weight == 0 {
 		return nil
 	}
-	i := b.ring.seek(key)
+	i := b.ring.seek(place(key))
 	for {
 		h := b.hosts[b.ring.points[i]&nodeMask]
 		if h.load < b.bound(h) {

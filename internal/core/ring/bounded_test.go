@@ -144,6 +144,27 @@ func TestBoundedNodeLoss(t *testing.T) {
 	check(t, b)
 }
 
+// TestBoundedManyLost loses half of the nodes at once, which must go in one order
+// wherever it is done.
+func TestBoundedManyLost(t *testing.T) {
+	nodes := named(20)
+	var first []Move
+	for range 3 {
+		b := NewBounded(made(t, nodes))
+		for _, key := range snowflakes(1000) {
+			b.Place(key, 1)
+		}
+		moves := b.SetRing(made(t, nodes[:10]))
+		check(t, b)
+		if first == nil {
+			first = moves
+		}
+		if len(moves) < 300 || !slices.Equal(moves, first) {
+			t.Fatalf("%d moves, and %d the first time", len(moves), len(first))
+		}
+	}
+}
+
 // TestBoundedNewNode gives a new node what is above the others' bounds, and first of
 // all what the new ring says is its own.
 func TestBoundedNewNode(t *testing.T) {
@@ -310,6 +331,24 @@ func TestBoundedRandom(t *testing.T) {
 		if !maps.Equal(ends[0], ends[1]) {
 			t.Error("the same calls placed keys differently")
 		}
+	}
+}
+
+func TestBoundedDoesNotAllocate(t *testing.T) {
+	b := NewBounded(made(t, named(20)))
+	keys := snowflakes(1100)
+	for _, key := range keys {
+		b.Place(key, 1)
+	}
+	i := 0
+	if n := testing.AllocsPerRun(1000, func() {
+		i++
+		b.Place(keys[i], 3) // grows
+		b.Node(keys[i])
+		b.Load("node-7")
+		b.Release(keys[i-1])
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 
