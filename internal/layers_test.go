@@ -18,6 +18,7 @@ const module = "hubbub.dev/hubbub/"
 // coreMay lists, for each core package, the other core packages it may import.
 // clock and rtp are open to all of them.
 var coreMay = map[string][]string{
+	"relay":      {"native", "sfu"},
 	"sfu":        {"bwe"},
 	"session":    {"guild", "token"},
 	"signalling": {"browser", "guild", "native", "session", "sfu", "token"},

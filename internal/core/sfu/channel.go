@@ -4,14 +4,17 @@ package sfu
 type channel struct {
 	id    uint64
 	peers int // all of them, connected or not
-	// members are the connected peers: first the listening ones, then the deafened.
+	// members are the relays, the connected peers that listen, and the deafened, in this
+	// order. Relays come first, for what they are sent has another way to go.
 	members   []Slot
-	listening int
+	relays    int
+	listening int // with the relays
 
 	floor []Slot // those who are heard
 
 	sources     int // numbers given to sources so far
 	freeSources []int
+	ended       endings
 
 	first, last int // deliveries of the channel in Router.queued, while there are any
 	queued      int // how many
@@ -24,10 +27,19 @@ func (c *channel) join(peers []peer, slot Slot) {
 		c.swap(peers, len(c.members)-1, c.listening)
 		c.listening++
 	}
+	if peers[slot].relay != nil {
+		c.swap(peers, c.listening-1, c.relays)
+		c.relays++
+	}
 }
 
 func (c *channel) leave(peers []peer, slot Slot) {
 	i := peers[slot].index
+	if i < c.relays {
+		c.relays--
+		c.swap(peers, i, c.relays)
+		i = c.relays
+	}
 	if i < c.listening {
 		c.listening--
 		c.swap(peers, i, c.listening)
@@ -43,6 +55,18 @@ func (c *channel) swap(peers []peer, i, j int) {
 	m := c.members
 	m[i], m[j] = m[j], m[i]
 	peers[m[i]].index, peers[m[j]].index = i, j
+}
+
+// audience returns how many get what a peer sends, itself aside: relays too, unless a
+// relay brought it.
+func (c *channel) audience(p *peer) int {
+	switch {
+	case p.via != nil:
+		return c.listening - c.relays
+	case p.index != absent && p.index < c.listening:
+		return c.listening - 1
+	}
+	return c.listening
 }
 
 // takeSource returns a small number, for receivers keep tables of them, that no

@@ -5,8 +5,10 @@
 // transports open packets before it and seal them after it.
 package sfu
 
-// PeerID names one client's media transport on a worker. Signalling chooses it,
-// never reuses it while the process lives, and never uses zero.
+import "net/netip"
+
+// PeerID names one client's media transport on a worker, or a relay. Signalling
+// chooses it, never reuses it while the process lives, and never uses zero.
 type PeerID uint64
 
 // Flags is what signalling knows of a peer that changes what is forwarded.
@@ -32,10 +34,12 @@ type Command struct {
 	Keys    *SetSRTPKeys `cbor:"4,keyasint,omitempty"`
 	Update  *UpdatePeer  `cbor:"5,keyasint,omitempty"`
 	Remove  *RemovePeer  `cbor:"6,keyasint,omitempty"`
+	Relay   *AddRelay    `cbor:"7,keyasint,omitempty"`
+	End     *EndSource   `cbor:"8,keyasint,omitempty"`
 }
 
 // AddPeer puts a peer into a channel. SSRC is what others hear it under and
-// what a native client sends under: chosen by signalling, unique on the worker,
+// what a native client sends under: chosen by signalling, unique on the node,
 // not reused for at least an hour, low two bits zero (the next three are kept
 // for video, RTX and stream audio).
 type AddPeer struct {
@@ -83,9 +87,36 @@ type UpdatePeer struct {
 	Flags Flags  `cbor:"2,keyasint"`
 }
 
-// RemovePeer ends a peer. Unknown peers are ignored.
+// RemovePeer ends a peer or a relay. Unknown peers are ignored.
 type RemovePeer struct {
 	Peer PeerID `cbor:"1,keyasint"`
+}
+
+// AddRelay joins a channel to its other half on another worker: each gets what is
+// heard of the other's own peers. The other worker gets the same command with In and
+// Out exchanged and this worker's address. Keys are for one life of both workers:
+// nonces start at zero, so one that lost its state is not to be given them again.
+type AddRelay struct {
+	Peer    PeerID         `cbor:"1,keyasint"` // of the relay itself, like a peer's
+	Channel uint64         `cbor:"2,keyasint"`
+	Addr    netip.AddrPort `cbor:"3,keyasint"` // of the other worker's socket
+	In      RelayKey       `cbor:"4,keyasint"` // of what comes from there
+	Out     RelayKey       `cbor:"5,keyasint"` // of what goes there
+}
+
+// RelayKey is one direction of a relay: the SSRC that its packets are known by, chosen
+// as a peer's is, and the 32-byte key of AES-256-GCM.
+type RelayKey struct {
+	SSRC uint32   `cbor:"1,keyasint"`
+	Key  [32]byte `cbor:"2,keyasint"`
+}
+
+// EndSource says that a peer of a channel's other half, which others heard under SSRC,
+// is gone for good. One that was never heard here is remembered for a while all the
+// same, since its first packet may be under way.
+type EndSource struct {
+	Channel uint64 `cbor:"1,keyasint"`
+	SSRC    uint32 `cbor:"2,keyasint"`
 }
 
 // Event is what a worker tells signalling; exactly one field is set.
@@ -94,6 +125,21 @@ type Event struct {
 	Speaking  *PeerSpeaking  `cbor:"2,keyasint,omitempty"`
 	Lost      *PeerLost      `cbor:"3,keyasint,omitempty"`
 	Keys      *SetSRTPKeys   `cbor:"4,keyasint,omitempty"`
+}
+
+// Peer returns whom the event is about, or zero.
+func (e *Event) Peer() PeerID {
+	switch {
+	case e.Connected != nil:
+		return e.Connected.Peer
+	case e.Speaking != nil:
+		return e.Speaking.Peer
+	case e.Lost != nil:
+		return e.Lost.Peer
+	case e.Keys != nil:
+		return e.Keys.Peer
+	}
+	return 0
 }
 
 // PeerConnected says that the first packet of a peer decrypted: media, RTCP, or the

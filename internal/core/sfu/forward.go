@@ -18,6 +18,8 @@ type Packet struct {
 	Header  rtp.Header
 	Level   Level
 	Payload []byte
+	// Priority says of a relayed packet that it is a priority speaker's.
+	Priority bool
 }
 
 // Delivery is one packet as its receivers get it. Each seals it with its own payload
@@ -33,6 +35,9 @@ type Delivery struct {
 	Source   int
 	Level    Level
 	Payload  []byte
+	// Relayed says that a relay brought the packet: it goes to no other relay.
+	// Priority says that its sender is a priority speaker.
+	Relayed, Priority bool
 
 	next int // the delivery after this one in its channel
 }
@@ -42,8 +47,9 @@ type Delivery struct {
 type Fanout struct {
 	// Packets are the channel's, as they came. Payloads are still those of Forward.
 	Packets []*Delivery
-	// To are all who listen, also those among them who sent. It is the router's.
-	To []Slot
+	// To are all who listen, also those among them who sent, and Relays the relays of
+	// the channel. Both are the router's.
+	To, Relays []Slot
 }
 
 // Verdict says what became of a packet.
@@ -59,12 +65,13 @@ const (
 	Shed              // the worker is past its capacity, and others are louder
 	Late              // too late, or seen before
 	Excess            // too large, or more packets than any encoder makes
+	Unrelayed         // of one who is gone, or more speakers than a relay may bring
 	VerdictCount
 )
 
 // String returns the verdict as a metric label.
 func (v Verdict) String() string {
-	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "crowded", "shed", "late", "excess"}
+	names := [VerdictCount]string{"forwarded", "unheard", "muted", "silent", "crowded", "shed", "late", "excess", "unrelayed"}
 	if v < VerdictCount {
 		return names[v]
 	}
@@ -97,7 +104,7 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 	if newest {
 		var voice bool
 		voice, begins = producer.hear(p.Payload, p.Level, gap)
-		if voice {
+		if voice && sender.via == nil {
 			r.startSpeaking(now, sender)
 		}
 		if producer.silent == silenceRun {
@@ -118,14 +125,14 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 			return Shed
 		}
 		// Who comes to be heard in the middle of a talk spurt begins one.
-		begins = begins || !heard
+		begins = begins || !heard || sender.via != nil && p.Header.Marker
 	}
 	sequence, timestamp, ok := producer.place(extended, newest, &p.Header, now)
 	if !ok {
 		return Late
 	}
 	ch := sender.channel
-	if ch.listening == 0 || ch.listening == 1 && sender.index == 0 {
+	if ch.audience(sender) == 0 {
 		return Unheard
 	}
 	producer.out.Update(timestamp, len(p.Payload), now)
@@ -141,6 +148,8 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 		Source:   producer.room,
 		Level:    p.Level,
 		Payload:  p.Payload,
+		Relayed:  sender.via != nil,
+		Priority: sender.flags&Priority != 0,
 	})
 	return Forwarded
 }
@@ -171,7 +180,7 @@ func (r *Router) NextFanout(f *Fanout) bool {
 	for i := ch.first; len(f.Packets) < ch.queued; i = r.queued[i].next {
 		f.Packets = append(f.Packets, &r.queued[i])
 	}
-	f.To = ch.members[:ch.listening]
+	f.Relays, f.To = ch.members[:ch.relays], ch.members[ch.relays:ch.listening]
 	ch.queued = 0
 	return true
 }

@@ -151,7 +151,10 @@ func (r *Router) Control(now clock.Time, wall time.Time, from Slot, compound []b
 }
 
 func (r *Router) hears(p *peer, ssrc uint32) bool {
-	slot, ok := r.sources[ssrc]
+	slot, ok := r.FindSSRC(ssrc)
+	if !ok {
+		slot, ok = r.remotes[ssrc]
+	}
 	return ok && r.peers[slot].channel == p.channel
 }
 

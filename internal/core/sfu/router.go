@@ -33,7 +33,9 @@ type Router struct {
 	peers    []peer
 	free     []Slot
 	slots    map[PeerID]Slot
-	sources  map[uint32]Slot
+	sources  map[uint32]Slot // peers, and relays by the SSRC of what they bring
+	remotes  map[uint32]Slot // speakers that relays bring
+	relays   int
 	channels map[uint64]*channel
 
 	queued  []Delivery // what NextFanout is still to return
@@ -64,6 +66,8 @@ type peer struct {
 	index    int       // in channel.members, or absent
 	producer *producer // nil until the peer sends
 	quality  Quality
+	relay    *relay // of what is a relay
+	via      *relay // of a speaker that a relay brings, who is nobody's peer here
 }
 
 // absent is the index of a peer that is not among its channel's members.
@@ -78,6 +82,7 @@ func New(cfg Config) *Router {
 		maxSpeakers: cfg.MaxSpeakers,
 		slots:       make(map[PeerID]Slot),
 		sources:     make(map[uint32]Slot),
+		remotes:     make(map[uint32]Slot),
 		channels:    make(map[uint64]*channel),
 	}
 }
@@ -99,6 +104,10 @@ func (r *Router) Apply(c Command) (Slot, bool) {
 		return r.update(c.Update)
 	case c.Remove != nil:
 		return r.remove(c.Remove.Peer)
+	case c.Relay != nil:
+		return r.addRelay(c.Relay)
+	case c.End != nil:
+		return r.endSource(c.End)
 	}
 	return 0, false
 }
@@ -112,14 +121,14 @@ func (r *Router) Find(id PeerID) (Slot, bool) {
 // FindSSRC returns the slot of the peer whom others hear under ssrc.
 func (r *Router) FindSSRC(ssrc uint32) (Slot, bool) {
 	slot, ok := r.sources[ssrc]
-	return slot, ok
+	return slot, ok && r.peers[slot].relay == nil
 }
 
 // ID returns the peer at a slot, or zero for a free one.
 func (r *Router) ID(slot Slot) PeerID { return r.peers[slot].id }
 
 // Len returns how many peers there are.
-func (r *Router) Len() int { return len(r.slots) }
+func (r *Router) Len() int { return len(r.slots) - r.relays }
 
 // Channels returns how many channels have peers.
 func (r *Router) Channels() int { return len(r.channels) }
@@ -159,7 +168,7 @@ func (r *Router) allocate() Slot {
 // setBrowser notes the kind of a peer's new transport, which has not connected.
 func (r *Router) setBrowser(id PeerID, browser bool) (Slot, bool) {
 	slot, ok := r.slots[id]
-	if !ok {
+	if !ok || r.peers[slot].relay != nil {
 		return 0, false
 	}
 	r.Disconnect(slot)
@@ -169,7 +178,7 @@ func (r *Router) setBrowser(id PeerID, browser bool) (Slot, bool) {
 
 func (r *Router) update(c *UpdatePeer) (Slot, bool) {
 	slot, ok := r.slots[c.Peer]
-	if !ok {
+	if !ok || r.peers[slot].relay != nil {
 		return 0, false
 	}
 	p := &r.peers[slot]
@@ -192,6 +201,21 @@ func (r *Router) remove(id PeerID) (Slot, bool) {
 		return 0, false
 	}
 	r.Disconnect(slot)
+	p := &r.peers[slot]
+	if p.relay != nil {
+		r.removeRelay(p)
+	}
+	if p.channel.peers--; p.channel.peers == 0 {
+		delete(r.channels, p.channel.id)
+	}
+	delete(r.slots, id)
+	delete(r.sources, p.ssrc)
+	r.release(slot)
+	return slot, true
+}
+
+// release ends the stream of a peer, if it has one, and frees its slot.
+func (r *Router) release(slot Slot) {
 	r.leaveFloor(slot)
 	p := &r.peers[slot]
 	if p.producer != nil {
@@ -201,14 +225,8 @@ func (r *Router) remove(id PeerID) (Slot, bool) {
 		r.deactivate(p.producer)
 		p.channel.releaseSource(p.producer.room)
 	}
-	if p.channel.peers--; p.channel.peers == 0 {
-		delete(r.channels, p.channel.id)
-	}
-	delete(r.slots, id)
-	delete(r.sources, p.ssrc)
 	*p = peer{}
 	r.free = append(r.free, slot)
-	return slot, true
 }
 
 // Connect says that a peer's transport can be sent to: from now on the peer hears

@@ -61,5 +61,9 @@ func (r *Router) shedBin(now clock.Time, slot Slot) (bin, weight int) {
 	if rank >= priorityRank {
 		rank += shedBins/2*decibel - priorityRank
 	}
-	return int(rank / decibel), p.channel.listening
+	weight = p.channel.listening
+	if p.via != nil {
+		weight -= p.channel.relays
+	}
+	return int(rank / decibel), weight
 }

@@ -111,11 +111,11 @@ func (p *page) answer(r *rig, ufrag, pwd string) {
 	p.t.Helper()
 	lines := []string{
 		"v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0", "a=ice-lite",
-		fmt.Sprintf("m=audio %d UDP/TLS/RTP/SAVPF 111", r.Port(0)), "c=IN IP4 127.0.0.1",
+		fmt.Sprintf("m=audio %d UDP/TLS/RTP/SAVPF 111", r.Port(r.worker)), "c=IN IP4 127.0.0.1",
 		"a=mid:0", "a=sendrecv", "a=rtcp-mux", "a=setup:passive", "a=rtpmap:111 opus/48000/2",
 		fmt.Sprintf("a=extmap:%d %s", p.fragment.AudioLevel, audioLevelURI),
 		"a=fingerprint:" + r.Fingerprint(), "a=ice-ufrag:" + ufrag, "a=ice-pwd:" + pwd,
-		fmt.Sprintf("a=candidate:1 1 UDP 2130706431 127.0.0.1 %d typ host", r.Port(0)), "a=end-of-candidates", "",
+		fmt.Sprintf("a=candidate:1 1 UDP 2130706431 127.0.0.1 %d typ host", r.Port(r.worker)), "a=end-of-candidates", "",
 	}
 	err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: strings.Join(lines, "\r\n")})
 	if err != nil {

@@ -122,6 +122,16 @@ func (m *Media) Workers() int { return len(m.workers) }
 // Port returns a worker's UDP port.
 func (m *Media) Port(worker int) uint16 { return m.workers[worker].socket.LocalAddr().Port() }
 
+// Addr returns where the other workers of this host reach a worker.
+func (m *Media) Addr(worker int) netip.AddrPort {
+	local := m.workers[worker].socket.LocalAddr()
+	if local.Addr().IsUnspecified() {
+		// The socket of all addresses takes IPv4 too.
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), local.Port())
+	}
+	return local
+}
+
 // Fingerprint returns the DTLS certificate's fingerprint as SDP has it: "sha-256 "
 // and bytes in upper-case hex with colons between.
 func (m *Media) Fingerprint() string { return m.fingerprint }

@@ -7,6 +7,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/browser"
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/native"
+	"hubbub.dev/hubbub/internal/core/relay"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/proto"
 )
@@ -42,6 +43,7 @@ type peer struct {
 
 	native  *native.Transport
 	browser *browserPeer
+	link    *relay.Link // of what is no peer but a relay
 	levelID uint8
 	opus    uint8 // payload type
 
@@ -216,15 +218,25 @@ func (w *worker) clearBrowser(slot sfu.Slot) {
 	p.browser = nil
 }
 
-// removePeer forgets all that the worker holds of a peer, and frees its number in
-// the tables of those who heard it.
-func (w *worker) removePeer(slot sfu.Slot) {
-	if source, members, ok := w.router.Audience(slot); ok {
-		for _, member := range members {
-			if b := w.peers[member].browser; b != nil {
-				b.rollover.Release(source)
-			}
+// releaseSource frees a speaker's number in the tables of those who heard it.
+func (w *worker) releaseSource(slot sfu.Slot) {
+	source, members, ok := w.router.Audience(slot)
+	if !ok {
+		return
+	}
+	for _, member := range members {
+		if b := w.peers[member].browser; b != nil {
+			b.rollover.Release(source)
 		}
+	}
+}
+
+// removePeer forgets all that the worker holds of a peer or a relay, and frees the
+// numbers of those who were heard by it.
+func (w *worker) removePeer(slot sfu.Slot) {
+	w.releaseSource(slot)
+	for _, remote := range w.router.Remotes(slot) {
+		w.releaseSource(remote)
 	}
 	w.clearBrowser(slot)
 	w.clearAddress(slot)

@@ -43,6 +43,10 @@ func (w *worker) receiveMedia(now clock.Time, addr netip.AddrPort, pkt []byte, s
 		known = p.browser != nil || p.ssrc == ssrc
 	}
 	if !known {
+		if link, ok := w.router.FindRelay(ssrc); ok {
+			w.receiveRelayed(now, link, addr, pkt)
+			return
+		}
 		var ok bool
 		if slot, ok = w.router.FindSSRC(ssrc); !ok || w.peers[slot].native == nil {
 			w.strays[strayUnknown]++

@@ -27,16 +27,17 @@ const patience = 10 * time.Second
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-// rig is one worker behind a real socket.
+// rig is a worker behind a real socket.
 type rig struct {
 	*Media
 	t      testing.TB
+	worker int
 	events chan sfu.Event
 }
 
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
-	cfg.Bind, cfg.Workers, cfg.Log = loopback, 1, slog.New(slog.DiscardHandler)
+	cfg.Bind, cfg.Workers, cfg.Log = loopback, max(cfg.Workers, 1), slog.New(slog.DiscardHandler)
 	m, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 
 func (r *rig) post(c sfu.Command) {
 	r.t.Helper()
-	if !r.Post(0, c) {
+	if !r.Post(r.worker, c) {
 		r.t.Fatal("the mailbox is full")
 	}
 }
@@ -131,7 +132,7 @@ func (r *rig) native(id sfu.PeerID, channel uint64, mode string) *client {
 
 func (r *rig) dial(ssrc uint32) *client {
 	r.t.Helper()
-	to := netip.AddrPortFrom(loopback, r.Port(0))
+	to := netip.AddrPortFrom(loopback, r.Port(r.worker))
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		r.t.Fatal(err)

@@ -61,6 +61,9 @@ func (o *outbox) reset() { o.used, o.packets, o.batch = 0, 0, o.batch[:0] }
 // deliver seals the packets of a fan-out. All of one receiver's come next to each
 // other, for the kernel's sake and for that of the key schedule's place in the cache.
 func (w *worker) deliver(f *sfu.Fanout) {
+	for _, to := range f.Relays {
+		w.sendRelayed(to, f.Packets)
+	}
 	w.padLikeNeighbours(f.Packets)
 	w.gather.delivered += len(f.Packets) * len(f.To)
 	for _, to := range f.To {

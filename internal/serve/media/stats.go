@@ -39,6 +39,8 @@ type counters struct {
 	refused              [rtp.DropCount]uint64
 	verdicts             [sfu.VerdictCount]uint64
 
+	relayedIn, relayedOut uint64
+
 	gathered uint64        // packets read
 	waited   time.Duration // how long each was waited with at most, in sum
 
@@ -67,7 +69,13 @@ type WorkerStats struct {
 	KernelDrops uint64 `json:"kernel_drops"`
 	SendDrops   uint64 `json:"send_drops"`
 
+	// RelayedIn and RelayedOut count the packets among those in and out that other
+	// workers sent and were sent, for channels that are spread over several.
+	RelayedIn  uint64 `json:"relayed_in"`
+	RelayedOut uint64 `json:"relayed_out"`
+
 	Peers      int `json:"peers"`
+	Relays     int `json:"relays"`
 	Channels   int `json:"channels"`
 	Speaking   int `json:"speaking"`
 	Handshakes int `json:"handshakes"`
@@ -104,7 +112,10 @@ func (w *worker) publish(now clock.Time) {
 		Drops:       w.drops(),
 		KernelDrops: w.socket.Dropped(),
 		SendDrops:   w.sendDrops,
+		RelayedIn:   w.relayedIn,
+		RelayedOut:  w.relayedOut,
 		Peers:       w.router.Len(),
+		Relays:      w.router.Relays(),
 		Channels:    w.router.Channels(),
 		Speaking:    w.router.Speaking(),
 		Handshakes:  int(w.handshaking.Load()),
@@ -175,12 +186,18 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return float64(s.BytesOut) }},
 	{describe("packets_forwarded_total", "Packets that went to at least one receiver."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.Forwarded) }},
+	{describe("relayed_received_total", "Packets of other workers, of channels that are spread over several."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.RelayedIn) }},
+	{describe("relayed_sent_total", "Packets to other workers, of channels that are spread over several."), prometheus.CounterValue,
+		func(s *WorkerStats) float64 { return float64(s.RelayedOut) }},
 	{describe("kernel_drops_total", "Datagrams that did not fit the receive buffer, or could not be any peer's."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.KernelDrops) }},
 	{describe("send_drops_total", "Datagrams that the kernel did not take."), prometheus.CounterValue,
 		func(s *WorkerStats) float64 { return float64(s.SendDrops) }},
 	{describe("peers", "Peers of the worker."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return float64(s.Peers) }},
+	{describe("relays", "Relays to other workers."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.Relays) }},
 	{describe("channels", "Channels with peers."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return float64(s.Channels) }},
 	{describe("speaking", "Peers that speak."), prometheus.GaugeValue,

@@ -217,22 +217,35 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 			w.removePeer(slot)
 		}
 	}
+	if c.End != nil {
+		if slot, ok := w.router.FindRemote(c.End.SSRC); ok {
+			w.releaseSource(slot)
+		}
+	}
 	slot, ok := w.router.Apply(c)
 	switch {
 	case !ok:
 		w.strays[strayCommand]++
 	case c.Add != nil:
-		for int(slot) >= len(w.peers) {
-			w.peers = append(w.peers, peer{})
-		}
-		w.peers[slot] = peer{id: c.Add.Peer, ssrc: c.Add.SSRC}
+		*w.room(slot) = peer{id: c.Add.Peer, ssrc: c.Add.SSRC}
 	case c.Native != nil:
 		w.setNative(slot, c.Native)
 	case c.Browser != nil:
 		w.setBrowser(now, slot, c.Browser)
 	case c.Keys != nil:
 		w.setKeys(slot, c.Keys)
+	case c.Relay != nil:
+		w.setRelay(slot, c.Relay)
 	}
+}
+
+// room returns where the transport at a slot is kept. The slots of speakers that
+// relays bring have none.
+func (w *worker) room(slot sfu.Slot) *peer {
+	for int(slot) >= len(w.peers) {
+		w.peers = append(w.peers, peer{})
+	}
+	return &w.peers[slot]
 }
 
 // keepHouse ends peers that withdrew consent and publishes the counters.
