@@ -29,6 +29,7 @@ type serveCmd struct {
 	UDPBind     string        `name:"udp-bind" help:"Address that the media workers bind." env:"HUBBUB_UDP_BIND" placeholder:"IP"`
 	Workers     int           `help:"Media workers, one UDP port each (0: one per core)." env:"HUBBUB_WORKERS" default:"0"`
 	MaxSpeakers int           `name:"max-speakers" help:"How many speakers of a channel are heard at once: the loudest." env:"HUBBUB_MAX_SPEAKERS" default:"16"`
+	SpreadFrom  int           `name:"spread-from" help:"How many people of a channel one media worker has before others take the next." env:"HUBBUB_SPREAD_FROM" default:"500"`
 	Wait        time.Duration `help:"How long a busy media worker may hold packets to send them together, up to 5ms: halves its CPU time for that much delay." env:"HUBBUB_WAIT" default:"0s"`
 
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
@@ -65,7 +66,7 @@ func (c *serveCmd) Run() error {
 	defer stop()
 	n, err := node.Start(ctx, node.Config{
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
-		MaxSpeakers: c.MaxSpeakers, Wait: c.Wait,
+		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
 		Name: c.Name, Region: c.Region, Registration: c.Registration, LegacyEncryption: c.LegacyEncryption,
 		NATS: c.NATS, Database: c.Database, Version: version, Log: log,

@@ -101,13 +101,13 @@ func (s *Shard) lost(now clock.Time, x *session, reason sfu.LostReason) {
 	s.closeConn(now, x, proto.VoiceCloseSessionInvalid)
 }
 
-// Refused says that the worker could not be told something. What it holds of the
-// peer is unknown then, so the session ends.
-func (s *Shard) Refused(now clock.Time, c sfu.Command) {
+// Refused says that a worker could not be told something. What it holds of a peer is
+// unknown then, so the session ends; what is about no session is tried again.
+func (s *Shard) Refused(now clock.Time, worker int, c sfu.Command) {
 	var peer sfu.PeerID
 	switch {
-	case c.Remove != nil:
-		s.unremoved = append(s.unremoved, c.Remove.Peer)
+	case c.Remove != nil, c.Relay != nil, c.End != nil && len(s.unposted) < maxUnposted:
+		s.unposted = append(s.unposted, posting{worker, c})
 		return
 	case c.Add != nil:
 		peer = c.Add.Peer
@@ -141,10 +141,10 @@ func (s *Shard) Tick(now clock.Time) {
 			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)
 		}
 	}
-	retry := s.unremoved
-	s.unremoved = nil
-	for _, peer := range retry {
-		s.post(sfu.Command{Remove: &sfu.RemovePeer{Peer: peer}})
+	retry := s.unposted
+	s.unposted = nil
+	for _, p := range retry {
+		s.post(p.worker, p.command)
 	}
 	if due(s.purgeAt) || s.purgeAt == 0 {
 		s.purge(now)

@@ -1,7 +1,7 @@
 // Package signalling owns the voice gateway's protocol (version 1 to 9) and the
-// voice sessions of one media worker's channels: who is in a channel under which
-// SSRC, what they are told of each other, and what the worker and the guild are
-// told of them. It is driven by clients' frames, worker events, guild commands
+// voice sessions of the channels that are at home on one media worker: who is in a
+// channel under which SSRC, what they are told of each other, and what the workers and
+// the guild are told of them. It is driven by clients' frames, worker events, guild commands
 // and ticks, and drained of outputs. It never reads a clock, touches a socket or
 // waits for anybody.
 //
@@ -16,6 +16,13 @@
 // 1001), a dead transport and the deadlines below end a session. A connection
 // that is closed for what it sent, or for missed heartbeats, is a cut like any
 // other: the session stays resumable and its media goes on.
+//
+// # Where peers are
+//
+// Placement names the worker of each peer: the channel's home, or another one of the
+// node once the channel has many. The shard has every two workers that have peers of a
+// channel relay it to one another, from before the first peer of the second until the
+// last one of either has left.
 //
 // # Numbered events
 //

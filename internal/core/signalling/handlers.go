@@ -148,7 +148,7 @@ func (s *Shard) selectNative(x *session, data json.RawMessage, out *proto.VoiceS
 	for i, b := range c.Key {
 		out.SecretKey[i] = int(b)
 	}
-	s.post(sfu.Command{Native: &c})
+	s.post(x.worker, sfu.Command{Native: &c})
 	return 0
 }
 
@@ -162,15 +162,15 @@ func (s *Shard) selectBrowser(x *session, data json.RawMessage, out *proto.Voice
 		return proto.VoiceCloseBadRequest
 	}
 	// RFC 8445 section 5.3: at least 24 and 128 random bits. 48 bits of a ufrag
-	// make it unique on the worker.
+	// make it unique on the node.
 	ufrag, password := base64.StdEncoding.EncodeToString(s.random(6)), base64.StdEncoding.EncodeToString(s.random(18))
-	s.post(sfu.Command{Browser: &sfu.SetBrowser{
+	s.post(x.worker, sfu.Command{Browser: &sfu.SetBrowser{
 		Peer: x.peer, LocalUfrag: ufrag, LocalPwd: password, RemoteUfrag: remote.Ufrag,
 		Fingerprint: remote.Fingerprint.String(), OpusPT: remote.Opus, AudioLevelID: remote.AudioLevel,
 	}})
 	answer := browser.AnswerParams{Ufrag: ufrag, Password: password, Fingerprint: s.cfg.Fingerprint}
 	for _, a := range x.addresses {
-		answer.Addresses = append(answer.Addresses, netip.AddrPortFrom(a, s.cfg.Port))
+		answer.Addresses = append(answer.Addresses, netip.AddrPortFrom(a, s.cfg.Workers[x.worker].Port))
 	}
 	out.SDP = browser.Answer(answer)
 	return 0

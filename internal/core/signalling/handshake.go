@@ -22,9 +22,11 @@ type Admission struct {
 	Expired bool
 	Resume  bool
 	SeqAck  int64 // of Resume: the last number received, or -1
-	// Addresses are where this client reaches the worker's host, the one for
-	// Ready first. The service fills them in.
+	// Addresses are where this client reaches the workers' host, the one for
+	// Ready first, and Worker is where its peer is placed if it identifies. The
+	// service fills them in.
 	Addresses []netip.Addr
+	Worker    int
 }
 
 // Step is what a frame before admission leads to. At most one field is set: a

@@ -75,7 +75,7 @@ func TestNativeJoin(t *testing.T) {
 	if len(r.joined) != 1 {
 		t.Errorf("joined %+v", r.joined)
 	}
-	if list := r.shard.List(); len(list) != 1 || list[0] != (Info{testGuild, testChannel, 7, "udp", true}) {
+	if list := r.shard.List(); len(list) != 1 || list[0] != (Info{3, testGuild, testChannel, 7, "udp", true}) {
 		t.Errorf("list %+v", list)
 	}
 }

@@ -41,10 +41,12 @@ type room struct {
 	t        testing.TB
 	shard    *Shard
 	now      clock.Time
+	worker   int // where the next peer is placed
 	last     ConnID
 	inbox    map[ConnID][]payload
 	closed   map[ConnID]proto.CloseCode
 	commands []sfu.Command
+	postings []posting // the commands, with whom they are for
 	reports  []Report
 	held     map[proto.Snowflake]int // Identifies and sessions, less those released
 	joined   []Joined
@@ -53,11 +55,15 @@ type room struct {
 
 func newRoom(t testing.TB) *room {
 	var counter byte
+	var workers []Worker
+	for i := range uint16(4) {
+		workers = append(workers, Worker{Port: 50000 + i, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 50000+i)})
+	}
 	return &room{
-		t: t, now: 1,
+		t: t, now: 1, worker: 3,
 		inbox: map[ConnID][]payload{}, closed: map[ConnID]proto.CloseCode{}, held: map[proto.Snowflake]int{},
 		shard: NewShard(Config{
-			Node: "node", Worker: 3, Port: 50003, Version: "1.2.3",
+			Node: "node", Home: 3, Workers: workers, Version: "1.2.3",
 			Fingerprint: browser.Fingerprint{Algorithm: "sha-256", Sum: make([]byte, 32)},
 			Modes:       []string{proto.ModeAES256GCM, proto.ModeXChaCha20},
 			Heartbeat:   10 * time.Second, ResumeWindow: time.Minute,
@@ -98,10 +104,11 @@ func (r *room) output(o Output) {
 		r.closed[o.Conn] = o.Close
 	case o.Command != nil:
 		if r.refuse {
-			r.shard.Refused(r.now, *o.Command)
+			r.shard.Refused(r.now, o.Worker, *o.Command)
 			return
 		}
 		r.commands = append(r.commands, *o.Command)
+		r.postings = append(r.postings, posting{o.Worker, *o.Command})
 	case o.Report != nil:
 		r.reports = append(r.reports, *o.Report)
 	case o.Joined != nil:
@@ -189,6 +196,7 @@ func (r *room) greet(version int, op proto.VoiceOpcode, d string) ConnID {
 	}
 	r.last++
 	step.Admit.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8")}
+	step.Admit.Worker = r.worker
 	if !step.Admit.Resume {
 		r.held[step.Admit.Claims.Channel]++
 	}
@@ -213,7 +221,7 @@ func (r *room) join(version int, user proto.Snowflake) ConnID {
 		r.t.Fatalf("join ended with %d", code)
 	}
 	clear(r.inbox)
-	r.commands, r.reports = nil, nil
+	r.commands, r.postings, r.reports = nil, nil, nil
 	return conn
 }
 

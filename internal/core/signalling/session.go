@@ -19,6 +19,7 @@ type session struct {
 	version int
 	conn    ConnID // zero while cut
 	channel *channel
+	worker  int // where its peer is
 	peer    sfu.PeerID
 	ssrc    uint32
 	posted  sfu.Flags // what the worker was told last
@@ -89,7 +90,7 @@ func (x *session) speaking() proto.SpeakingFlags {
 func (s *Shard) refresh(x *session) {
 	if flags := x.peerFlags(); flags != x.posted {
 		x.posted = flags
-		s.post(sfu.Command{Update: &sfu.UpdatePeer{Peer: x.peer, Flags: flags}})
+		s.post(x.worker, sfu.Command{Update: &sfu.UpdatePeer{Peer: x.peer, Flags: flags}})
 	}
 	if now := x.speaking(); now != x.announced && x.present {
 		x.announced = now
@@ -103,6 +104,8 @@ type channel struct {
 	sessions int        // present or not
 	present  []*session // in no order
 	history  history
+	halves   []half // the workers that have peers of it
+	relays   []link // one for each two of them
 }
 
 // send gives one session a payload that a resume replays.

@@ -3,6 +3,7 @@ package signalling
 import (
 	"crypto/subtle"
 	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/browser"
@@ -36,11 +37,12 @@ const (
 // zero.
 type ConnID uint64
 
-// Config is what a shard knows of its worker and its node.
+// Config is what a shard knows of its node. A node has a shard for each worker, which
+// owns the channels that are at home there.
 type Config struct {
 	Node         string
-	Worker       int
-	Port         uint16 // of the worker's UDP socket
+	Home         int      // the shard's own worker
+	Workers      []Worker // all of the node's
 	Fingerprint  browser.Fingerprint
 	Modes        []string // of encryption, best first
 	Version      string   // of the server, for op 16
@@ -50,16 +52,24 @@ type Config struct {
 	Random func([]byte)
 }
 
+// Worker is one media worker of the node.
+type Worker struct {
+	Port uint16         // of its UDP socket, for clients
+	Addr netip.AddrPort // where the node's other workers reach it
+}
+
 // Output is one effect of an input. Conn goes with Frame, a text payload that is
-// shared and must not be changed, or with Close. Each of the others stands alone.
+// shared and must not be changed, or with Close. Worker goes with Command and with
+// Released. Each of the others stands alone.
 type Output struct {
 	Conn     ConnID
 	Frame    []byte
 	Close    proto.CloseCode
-	Command  *sfu.Command // for the worker; Refused says that it could not be posted
+	Worker   int
+	Command  *sfu.Command // for Worker; Refused says that it could not be posted
 	Report   *Report
 	Joined   *Joined
-	Released proto.Snowflake // a channel that has one Identify or session less
+	Released proto.Snowflake // a channel that has one Identify or session less on Worker
 }
 
 // Report is what a guild is told of one of its joins.
@@ -77,6 +87,7 @@ type Joined struct {
 
 // Info is one session as the operator sees it.
 type Info struct {
+	Worker               int
 	Guild, Channel, User proto.Snowflake
 	Transport            string // proto.ProtocolUDP, proto.ProtocolWebRTC, or "" while connecting
 	Connected            bool   // false while its connection is cut
@@ -94,7 +105,7 @@ type notice struct {
 	expires clock.Time
 }
 
-// Shard owns the sessions of one worker's channels. Its inputs are methods that
+// Shard owns the sessions of the channels that are at home on one worker. Its inputs are methods that
 // take the time; their effects are drained with Drain.
 type Shard struct {
 	cfg      Config
@@ -104,11 +115,10 @@ type Shard struct {
 	channels map[proto.Snowflake]*channel
 	notices  map[member]notice
 
-	lastPeer  sfu.PeerID
-	ssrc      uint32
-	ssrcStep  uint32
-	purgeAt   clock.Time
-	unremoved []sfu.PeerID // whose RemovePeer the worker has not taken yet
+	lastPeer sfu.PeerID
+	ssrcs    ssrcs
+	purgeAt  clock.Time
+	unposted []posting // what a worker has not taken yet
 
 	outputs, drained []Output
 }
@@ -124,9 +134,8 @@ func NewShard(cfg Config) *Shard {
 		peers:    make(map[sfu.PeerID]*session),
 		channels: make(map[proto.Snowflake]*channel),
 		notices:  make(map[member]notice),
-		ssrc:     binary.BigEndian.Uint32(seed[:4]) &^ 3,
-		// An odd step visits all 2^30 numbers before it repeats one.
-		ssrcStep: binary.BigEndian.Uint32(seed[4:])&^3 | 4,
+		lastPeer: sfu.PeerID(cfg.Home) << homeShift,
+		ssrcs:    newSSRCs(binary.BigEndian.Uint64(seed[:]), cfg.Home, len(cfg.Workers)),
 	}
 }
 
@@ -141,7 +150,7 @@ func (s *Shard) Drain() []Output {
 
 func (s *Shard) emit(o Output) { s.outputs = append(s.outputs, o) }
 
-func (s *Shard) post(c sfu.Command) { s.emit(Output{Command: &c}) }
+func (s *Shard) post(worker int, c sfu.Command) { s.emit(Output{Worker: worker, Command: &c}) }
 
 // Sessions returns how many sessions there are.
 func (s *Shard) Sessions() int { return len(s.members) }
@@ -151,7 +160,7 @@ func (s *Shard) List() []Info {
 	out := make([]Info, 0, len(s.members))
 	for _, x := range s.members {
 		out = append(out, Info{
-			Guild: x.guild, Channel: x.channel.id, User: x.user,
+			Worker: x.worker, Guild: x.guild, Channel: x.channel.id, User: x.user,
 			Transport: x.transport, Connected: x.conn != 0,
 		})
 	}
@@ -165,7 +174,7 @@ func (s *Shard) Admit(now clock.Time, conn ConnID, a Admission) {
 	if a.Resume {
 		code = s.resume(now, conn, a)
 	} else if code = s.identify(now, conn, a); code != 0 {
-		s.emit(Output{Released: a.Claims.Channel})
+		s.emit(Output{Released: a.Claims.Channel, Worker: a.Worker})
 	}
 	if code != 0 {
 		s.emit(Output{Conn: conn, Close: code})
@@ -186,7 +195,7 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 		return proto.VoiceCloseRateLimited
 	}
 	x := &session{
-		member: m, join: a.Claims.Join, token: a.Token,
+		member: m, join: a.Claims.Join, token: a.Token, worker: a.Worker,
 		version: a.Version, conn: conn, addresses: a.Addresses, identified: now,
 		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
@@ -212,7 +221,7 @@ func flagsOf(v token.Voice) guild.VoiceFlags {
 	return guild.VoiceFlags{Mute: v.Mute, Deaf: v.Deaf, SelfDeaf: v.SelfDeaf, Permissions: v.Permissions}
 }
 
-// add gives a new session its peer on the worker and answers with Ready.
+// add gives a new session its peer on its worker and answers with Ready.
 func (s *Shard) add(x *session, id proto.Snowflake) {
 	ch := s.channels[id]
 	if ch == nil {
@@ -221,29 +230,20 @@ func (s *Shard) add(x *session, id proto.Snowflake) {
 	}
 	ch.sessions++
 	x.channel, x.begun = ch, ch.history.last
-	s.lastPeer++
-	x.peer, x.ssrc = s.lastPeer, s.nextSSRC()
+	s.occupy(ch, x.worker)
+	x.peer, x.ssrc = s.nextPeer(), s.ssrcs.next()
 	s.conns[x.conn], s.members[x.member], s.peers[x.peer] = x, x, x
 	x.posted = x.peerFlags()
-	s.post(sfu.Command{Add: &sfu.AddPeer{Peer: x.peer, Channel: uint64(id), SSRC: x.ssrc, Flags: x.posted}})
+	s.post(x.worker, sfu.Command{Add: &sfu.AddPeer{Peer: x.peer, Channel: uint64(id), SSRC: x.ssrc, Flags: x.posted}})
 
 	ready := proto.VoiceReady{
-		SSRC: x.ssrc, IP: x.addresses[0].String(), Port: int(s.cfg.Port), Modes: s.cfg.Modes,
+		SSRC: x.ssrc, IP: x.addresses[0].String(), Port: int(s.cfg.Workers[x.worker].Port), Modes: s.cfg.Modes,
 		Experiments: []string{}, Streams: []proto.VoiceStream{},
 	}
 	if x.version < versionSpeakingBits {
 		ready.HeartbeatInterval = int(s.cfg.Heartbeat.Milliseconds())
 	}
 	s.send(x, encodeObject(proto.VoiceOpReady, ready))
-}
-
-// nextSSRC returns an SSRC that comes back only after all others have been used.
-func (s *Shard) nextSSRC() uint32 {
-	s.ssrc += s.ssrcStep
-	if s.ssrc == 0 {
-		s.ssrc += s.ssrcStep
-	}
-	return s.ssrc
 }
 
 func (s *Shard) resume(now clock.Time, conn ConnID, a Admission) proto.CloseCode {
@@ -331,12 +331,13 @@ func (s *Shard) remove(x *session) {
 	x.ended = true
 	delete(s.members, x.member)
 	delete(s.peers, x.peer)
-	s.post(sfu.Command{Remove: &sfu.RemovePeer{Peer: x.peer}})
+	s.post(x.worker, sfu.Command{Remove: &sfu.RemovePeer{Peer: x.peer}})
+	s.vacate(x)
 	s.leave(x)
 	if x.channel.sessions--; x.channel.sessions == 0 {
 		delete(s.channels, x.channel.id)
 	}
-	s.emit(Output{Released: x.channel.id})
+	s.emit(Output{Released: x.channel.id, Worker: x.worker})
 }
 
 // end removes a session that its client, or the lack of it, has ended, and says so
@@ -353,7 +354,7 @@ func (s *Shard) end(now clock.Time, x *session) {
 func (s *Shard) report(x *session, connected bool) {
 	s.emit(Output{Report: &Report{Guild: x.guild, VoiceReport: guild.VoiceReport{
 		User: x.user, Join: x.join, Node: s.cfg.Node,
-		Connected: connected, Worker: s.cfg.Worker, Transport: x.transport,
+		Connected: connected, Worker: x.worker, Transport: x.transport,
 	}}})
 }
 

@@ -26,6 +26,7 @@ type Config struct {
 	Workers int    // media workers, 0 for one per core
 
 	MaxSpeakers int           // heard at once in a channel, the loudest; 0 for 16
+	SpreadFrom  int           // peers of a channel on one worker before others take the next; 0 for 500
 	Wait        time.Duration // that a busy media worker may hold packets to send them together, up to 5 ms
 
 	PublicIP  string // that clients outside reach the media ports under, behind NAT
@@ -103,6 +104,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxSpeakers < 0 || c.MaxSpeakers > 1000 {
 		bad("--max-speakers %d: between 1 and 1000", c.MaxSpeakers)
+	}
+	if c.SpreadFrom < 0 {
+		bad("--spread-from %d: at least 1", c.SpreadFrom)
 	}
 	if c.Wait < 0 || c.Wait > 5*time.Millisecond {
 		bad("--wait %v: between 0 and 5ms", c.Wait)

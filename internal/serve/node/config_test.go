@@ -21,6 +21,7 @@ func TestBadSettingsNameTheirFlag(t *testing.T) {
 		"--workers":      {Workers: 1000},
 		"--udp-port":     {UDPPort: 65535, Workers: 4},
 		"--max-speakers": {MaxSpeakers: -1},
+		"--spread-from":  {SpreadFrom: -1},
 		"--wait":         {Wait: time.Second},
 		"--public-ip":    {PublicIP: "example.org"},
 		"--udp-bind":     {UDPBind: "eth0"},

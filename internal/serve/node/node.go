@@ -203,7 +203,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 	vc := voice.Config{
 		Node: nodeName, Region: n.cfg.Region, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
-		Load: n.busiest,
+		Load: n.busiest, SpreadFrom: n.cfg.SpreadFrom,
 	}
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
@@ -215,8 +215,8 @@ func (n *Node) openVoice(key []byte) (err error) {
 	return nil
 }
 
-// busiest returns the load of the media worker that has the most to do, because a
-// channel cannot move from it to another.
+// busiest returns the load of the media worker that has the most to do, because peers
+// cannot move from it to another.
 func (n *Node) busiest() float64 {
 	load := 0.0
 	for i := range n.media.Workers() {

@@ -160,20 +160,20 @@ var reasons = map[proto.CloseCode]string{
 // admit finds the shard for a connection that has proved who it is.
 func (s *Service) admit(c *client, a *signalling.Admission) (*shard, proto.CloseCode) {
 	channel := a.Claims.Channel
-	worker, placed := 0, true
+	at, placed := 0, true
 	if a.Resume {
-		worker, placed = s.placement.find(channel)
+		at, placed = s.placement.find(channel)
 	} else {
-		worker = s.placement.acquire(channel)
+		at, a.Worker = s.placement.acquire(channel)
 	}
 	if !placed {
 		return nil, proto.VoiceCloseSessionInvalid
 	}
 	a.Addresses = c.addresses
-	home := s.shards[worker]
+	home := s.shards[at]
 	if !home.post(input{client: c, admit: a}) {
 		if !a.Resume {
-			s.placement.release(channel)
+			s.placement.release(channel, a.Worker)
 		}
 		return nil, proto.VoiceCloseServerCrashed
 	}

@@ -3,62 +3,34 @@ package voice
 import (
 	"sync"
 
+	"hubbub.dev/hubbub/internal/core/signalling"
 	"hubbub.dev/hubbub/proto"
 )
 
-// placement pins channels to workers, so that no lock is needed where media
-// flows: the worker with the fewest sessions takes a new channel and keeps it
-// until the last session is gone.
+// placement shares the node's one placement between its connections and its shards.
 type placement struct {
-	mu       sync.Mutex
-	channels map[proto.Snowflake]*pin
-	sessions []int // per worker
+	mu   sync.Mutex
+	core *signalling.Placement
 }
 
-type pin struct{ worker, sessions int }
-
-func newPlacement(workers int) placement {
-	return placement{channels: make(map[proto.Snowflake]*pin), sessions: make([]int, workers)}
-}
-
-// acquire counts one session more on a channel and returns its worker.
-func (p *placement) acquire(channel proto.Snowflake) int {
+// acquire counts one session more on a channel and returns the channel's home and the
+// session's worker.
+func (p *placement) acquire(channel proto.Snowflake) (home, worker int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.channels[channel]
-	if at == nil {
-		at = &pin{}
-		for worker, n := range p.sessions {
-			if n < p.sessions[at.worker] {
-				at.worker = worker
-			}
-		}
-		p.channels[channel] = at
-	}
-	at.sessions++
-	p.sessions[at.worker]++
-	return at.worker
+	return p.core.Acquire(channel)
 }
 
-// find returns the worker of a channel that has sessions.
-func (p *placement) find(channel proto.Snowflake) (worker int, ok bool) {
+// find returns the home of a channel that has sessions.
+func (p *placement) find(channel proto.Snowflake) (home int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.channels[channel]
-	if at == nil {
-		return 0, false
-	}
-	return at.worker, true
+	return p.core.Home(channel)
 }
 
 // release takes back one acquire.
-func (p *placement) release(channel proto.Snowflake) {
+func (p *placement) release(channel proto.Snowflake, worker int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.channels[channel]
-	at.sessions--
-	p.sessions[at.worker]--
-	if at.sessions == 0 {
-		delete(p.channels, channel)
-	}
+	p.core.Release(channel, worker)
 }

@@ -1,6 +1,6 @@
 // Package voice owns the voice gateway: its WebSocket connections, one shard
 // goroutine for each media worker that drives internal/core/signalling, and what
-// passes between a shard, its worker and the guilds. It never looks into media,
+// passes between the shards, the workers and the guilds. It never looks into media,
 // and never lets a client's address into a message, a log or a metric.
 //
 // # Queues and what happens when they are full
@@ -62,6 +62,9 @@ type Config struct {
 	PublicIP netip.Addr // for clients from outside, when this host is behind NAT
 	Key      []byte     // of voice tokens
 	Legacy   bool       // offers xsalsa20_poly1305 too
+	// SpreadFrom is how many peers of a channel one worker has before others take the
+	// next; 0: signalling.DefaultSpreadFrom.
+	SpreadFrom int
 	// Heartbeat and ResumeWindow are 13.75 s and a minute by default.
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
@@ -78,7 +81,8 @@ type Config struct {
 type Media interface {
 	Workers() int
 	Port(worker int) uint16
-	Fingerprint() string // "sha-256 AB:CD:…" of the certificate for DTLS
+	Addr(worker int) netip.AddrPort // where the other workers reach it
+	Fingerprint() string            // "sha-256 AB:CD:…" of the certificate for DTLS
 	Post(worker int, c sfu.Command) bool
 }
 
@@ -128,15 +132,19 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, bus: b, media: m, host: hostAddress(),
-		placement: newPlacement(m.Workers()), lobby: newLobby(), closed: make(chan struct{}, 1),
+		placement: placement{core: signalling.NewPlacement(m.Workers(), cfg.SpreadFrom)}, lobby: newLobby(), closed: make(chan struct{}, 1),
 	}
 	modes := []string{proto.ModeAES256GCM, proto.ModeXChaCha20}
 	if cfg.Legacy {
 		modes = append(modes, proto.ModeXSalsa20)
 	}
+	var workers []signalling.Worker
 	for worker := range m.Workers() {
+		workers = append(workers, signalling.Worker{Port: m.Port(worker), Addr: m.Addr(worker)})
+	}
+	for home := range workers {
 		s.shards = append(s.shards, newShard(s, signalling.Config{
-			Node: cfg.Node, Worker: worker, Port: m.Port(worker), Fingerprint: fingerprint, Modes: modes,
+			Node: cfg.Node, Home: home, Workers: workers, Fingerprint: fingerprint, Modes: modes,
 			Version: cfg.Version, Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, Random: cfg.Random,
 		}))
 	}
@@ -176,8 +184,13 @@ func (s *Service) command(m bus.Message) {
 	}
 }
 
-// Event takes what a worker says. It never blocks.
-func (s *Service) Event(worker int, e sfu.Event) { s.shards[worker].tell(control{event: e}) }
+// Event takes what a worker says of a peer, for the shard that made the peer. It never
+// blocks.
+func (s *Service) Event(_ int, e sfu.Event) {
+	if home := signalling.HomeOf(e.Peer()); home < len(s.shards) {
+		s.shards[home].tell(control{event: e})
+	}
+}
 
 // keepHouse announces the node and turns out connections that never identify.
 func (s *Service) keepHouse(ctx context.Context) {
@@ -219,21 +232,15 @@ func (s *Service) sessions() int {
 	return n
 }
 
-// Session is one voice session as the operator sees it.
-type Session struct {
-	Worker int
-	signalling.Info
-}
-
 // List returns every session.
-func (s *Service) List(ctx context.Context) ([]Session, error) {
-	answers := make(chan []Session, len(s.shards))
+func (s *Service) List(ctx context.Context) ([]signalling.Info, error) {
+	answers := make(chan []signalling.Info, len(s.shards))
 	for _, h := range s.shards {
-		if !h.tell(control{ask: func() { answers <- h.list() }}) {
+		if !h.tell(control{ask: func() { answers <- h.core.List() }}) {
 			return nil, errors.New("voice: a shard is overloaded")
 		}
 	}
-	var all []Session
+	var all []signalling.Info
 	for range s.shards {
 		select {
 		case some := <-answers:

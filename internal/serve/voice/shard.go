@@ -37,11 +37,11 @@ type control struct {
 	ask     func() // runs on the shard's goroutine
 }
 
-// shard is the goroutine that owns the sessions of one worker's channels. Control
-// has a mailbox of its own, so that no crowd of clients delays a moderator.
+// shard is the goroutine that owns the sessions of the channels that are at home on
+// one worker. Control has a mailbox of its own, so that no crowd of clients delays a moderator.
 type shard struct {
 	service  *Service
-	worker   int
+	home     int
 	core     *signalling.Shard
 	clients  map[signalling.ConnID]*client
 	inbox    *run.Mailbox[input]
@@ -51,7 +51,7 @@ type shard struct {
 
 func newShard(s *Service, cfg signalling.Config) *shard {
 	return &shard{
-		service: s, worker: cfg.Worker, core: signalling.NewShard(cfg),
+		service: s, home: cfg.Home, core: signalling.NewShard(cfg),
 		clients: make(map[signalling.ConnID]*client),
 		inbox:   run.NewMailbox[input](inboxSize),
 		control: run.NewMailbox[control](controlSize),
@@ -65,7 +65,7 @@ func (h *shard) tell(c control) bool {
 		return true
 	}
 	if c.command != nil {
-		h.service.cfg.Log.Error("voice shard overloaded: guild command dropped", "worker", h.worker)
+		h.service.cfg.Log.Error("voice shard overloaded: guild command dropped", "home", h.home)
 	}
 	return false
 }
@@ -112,7 +112,7 @@ func (h *shard) admit(now clock.Time, c *client, a *signalling.Admission) {
 	if s.closing.Load() {
 		s.close(c, proto.VoiceCloseServerCrashed)
 		if !a.Resume {
-			s.placement.release(a.Claims.Channel)
+			s.placement.release(a.Claims.Channel, a.Worker)
 		}
 		return
 	}
@@ -154,9 +154,9 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 			delete(h.clients, o.Conn)
 		}
 	case o.Command != nil:
-		if !s.media.Post(h.worker, *o.Command) {
+		if !s.media.Post(o.Worker, *o.Command) {
 			s.metrics.refused.Inc()
-			h.core.Refused(now, *o.Command)
+			h.core.Refused(now, o.Worker, *o.Command)
 		}
 	case o.Report != nil:
 		h.report(o.Report)
@@ -165,7 +165,7 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 			s.metrics.joined(c, o.Joined)
 		}
 	case o.Released != 0:
-		s.placement.release(o.Released)
+		s.placement.release(o.Released, o.Worker)
 	}
 }
 
@@ -184,15 +184,6 @@ func (h *shard) report(r *signalling.Report) {
 			other.tell(control{command: &guild.VoiceCommand{Guild: r.Guild, User: r.User, Join: r.Join, End: true}})
 		}
 	}
-}
-
-func (h *shard) list() []Session {
-	infos := h.core.List()
-	out := make([]Session, len(infos))
-	for i, info := range infos {
-		out[i] = Session{Worker: h.worker, Info: info}
-	}
-	return out
 }
 
 func (h *shard) closeAll() { h.core.CloseAll(monotonic.Now(), proto.VoiceCloseServerCrashed) }

@@ -145,7 +145,7 @@ func TestResumeAcrossACutConnection(t *testing.T) {
 	w.command(func(p posted) bool { return p.Native != nil })
 
 	a.cut()
-	w.until(func(list []Session) bool {
+	w.until(func(list []signalling.Info) bool {
 		for _, s := range list {
 			if s.User == 1 {
 				return !s.Connected
@@ -175,7 +175,7 @@ func TestResumeAcrossACutConnection(t *testing.T) {
 }
 
 // until waits for a state of the shards, which do their part as they are asked.
-func (w *world) until(f func([]Session) bool) {
+func (w *world) until(f func([]signalling.Info) bool) {
 	w.t.Helper()
 	for end := time.Now().Add(deadline); !f(w.settle()); runtime.Gosched() {
 		if time.Now().After(end) {
@@ -293,9 +293,7 @@ func TestOverloadedShardCutsClientsOff(t *testing.T) {
 	open()
 	c.expect(proto.VoiceOpHello, nil)
 	c.expect(proto.VoiceOpReady, nil)
-	if n := w.service.placement.sessions; n[0] != 1 || n[1] != 0 {
-		t.Errorf("placement counts %v", n)
-	}
+	w.placed(1, 0)
 }
 
 func TestChannelsSpreadOverWorkers(t *testing.T) {
@@ -315,9 +313,10 @@ func TestChannelsSpreadOverWorkers(t *testing.T) {
 	}
 	_ = first.ws.Close(websocket.StatusNormalClosure, "")
 	_ = second.ws.Close(websocket.StatusGoingAway, "")
-	w.until(func(list []Session) bool { return len(list) == 1 })
-	if n := w.service.placement.sessions; n[0] != 1 || n[1] != 0 || len(w.service.placement.channels) != 1 {
-		t.Errorf("placement counts %v", n)
+	w.until(func(list []signalling.Info) bool { return len(list) == 1 })
+	w.placed(1, 0)
+	if n := w.service.placement.core.Channels(); n != 1 {
+		t.Errorf("%d channels are placed", n)
 	}
 }
 
@@ -327,7 +326,7 @@ func TestEndedJoinIsRefusedOnEveryWorker(t *testing.T) {
 	v := claims(1, 1)
 	c, signed, _ := w.join(9, v)
 	_ = c.ws.Close(websocket.StatusNormalClosure, "")
-	w.until(func(list []Session) bool { return len(list) == 0 })
+	w.until(func(list []signalling.Info) bool { return len(list) == 0 })
 	elsewhere := claims(2, 1)
 	elsewhere.Channel++
 	if _, _, ready := w.join(9, elsewhere); ready.Port != 50000 {
@@ -414,8 +413,8 @@ func TestBadConnectionsLeaveNothing(t *testing.T) {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
 	l := &w.service.lobby
-	if len(l.deadlines)+len(l.addresses)+len(w.service.placement.channels) != 0 {
-		t.Errorf("left over: %d waiting, %d addresses, %d channels", len(l.deadlines), len(l.addresses), len(w.service.placement.channels))
+	if len(l.deadlines)+len(l.addresses)+w.service.placement.core.Channels() != 0 {
+		t.Errorf("left over: %d waiting, %d addresses, %d channels", len(l.deadlines), len(l.addresses), w.service.placement.core.Channels())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/signalling"
 	"hubbub.dev/hubbub/internal/core/token"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/bus/bustest"
@@ -51,6 +53,9 @@ type posted struct {
 
 func (m *fakeMedia) Workers() int           { return 2 }
 func (m *fakeMedia) Port(worker int) uint16 { return uint16(50000 + worker) }
+func (m *fakeMedia) Addr(worker int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), m.Port(worker))
+}
 func (m *fakeMedia) Fingerprint() string {
 	return "sha-256 71:20:4C:BE:C2:D0:B7:9B:73:5B:4B:29:7C:32:41:25:D8:D2:BC:66:74:D3:93:98:B3:0D:01:F7:67:19:01:13"
 }
@@ -163,7 +168,7 @@ func (w *world) publish(c guild.VoiceCommand) {
 }
 
 // settle waits until every shard has dealt with what it was told before.
-func (w *world) settle() []Session {
+func (w *world) settle() []signalling.Info {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
@@ -172,6 +177,16 @@ func (w *world) settle() []Session {
 		w.t.Fatal(err)
 	}
 	return list
+}
+
+// placed checks how many peers each worker has.
+func (w *world) placed(want ...int) {
+	w.t.Helper()
+	for worker, n := range want {
+		if got := w.service.placement.core.Peers(worker); got != n {
+			w.t.Errorf("worker %d has %d peers, want %d", worker, got, n)
+		}
+	}
 }
 
 // voiceClient is one WebSocket of a client, with the TCP connection under it.
