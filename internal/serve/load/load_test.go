@@ -35,10 +35,14 @@ func TestMain(m *testing.M) {
 }
 
 // small is a load that any machine bears, against a server in this process.
-func small(t *testing.T) Config {
+func small(t *testing.T, change ...func(*node.Config)) Config {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n, err := node.Start(t.Context(), node.Config{DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Log: log})
+	nc := node.Config{DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Log: log}
+	for _, f := range change {
+		f(&nc)
+	}
+	n, err := node.Start(t.Context(), nc)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,8 @@ type Report struct {
 	Medians  []Median `json:"medians"`
 	Ramps    []Ramp   `json:"ramps,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+
+	Workers []WorkerCount `json:"workers,omitempty"` // of the server, at the end
 }
 
 // Host is the machine of the load, and of a server that it started.
@@ -229,6 +231,10 @@ func (r *Report) WriteTable(out io.Writer) error {
 	}
 	if m := r.Memory; m != nil {
 		fmt.Fprintf(&b, "memory: %.1f MiB before, %.1f MiB after, %.1f KiB for each client\n", float64(m.Before)/(1<<20), float64(m.After)/(1<<20), m.PerClient/(1<<10))
+	}
+	for _, w := range r.Workers {
+		fmt.Fprintf(&b, "worker %d: %.0f peers, load %.2f, %.0f packets sent; relayed %.0f in, %.0f out\n",
+			w.Worker, w.Peers, w.Load, w.Sent, w.RelayedIn, w.RelayedOut)
 	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", warning)

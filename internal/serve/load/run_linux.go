@@ -289,7 +289,8 @@ func (r *runner) ramp(ctx context.Context) error {
 }
 
 // conclude adds what is known at the end.
-func (r *runner) conclude(context.Context) error {
+func (r *runner) conclude(ctx context.Context) error {
+	r.report.Workers = r.party.admin.workers(ctx)
 	if m := r.report.Memory; m != nil {
 		after, err := residentOf(r.cfg.PID)
 		if err != nil {
