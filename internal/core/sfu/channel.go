@@ -14,7 +14,9 @@ type channel struct {
 
 	sources     int // numbers given to sources so far
 	freeSources []int
-	ended       endings
+	// ended are the sources of other workers that have ended: those that were heard
+	// here, and apart from them, so that they push none of those out, those that were not.
+	ended, unheard endings
 
 	first, last int // deliveries of the channel in Router.queued, while there are any
 	queued      int // how many

@@ -67,7 +67,7 @@ func (r *Router) removeRelay(p *peer) {
 		r.release(remote)
 	}
 	if p.channel.relays == 0 {
-		p.channel.ended = endings{}
+		p.channel.ended, p.channel.unheard = endings{}, endings{}
 	}
 }
 
@@ -77,11 +77,14 @@ func (r *Router) endSource(c *EndSource) (Slot, bool) {
 	if ch == nil || ch.relays == 0 {
 		return 0, false
 	}
-	ch.ended.add(c.SSRC)
 	slot, ok := r.remotes[c.SSRC]
 	if !ok || r.peers[slot].channel != ch {
+		if !ch.ended.has(c.SSRC) {
+			ch.unheard.add(c.SSRC)
+		}
 		return 0, true
 	}
+	ch.ended.add(c.SSRC)
 	via := r.peers[slot].via
 	for i, remote := range via.remotes {
 		if remote == slot {
@@ -143,7 +146,8 @@ func (r *Router) remote(via Slot, ssrc uint32) (Slot, bool) {
 	if slot, ok := r.remotes[ssrc]; ok {
 		return slot, r.peers[slot].via == link
 	}
-	if _, own := r.sources[ssrc]; own || len(link.remotes) >= maxRemotes || ch.ended.has(ssrc) {
+	_, own := r.sources[ssrc]
+	if own || len(link.remotes) >= maxRemotes || ch.ended.has(ssrc) || ch.unheard.has(ssrc) {
 		return 0, false
 	}
 	slot := r.allocate()

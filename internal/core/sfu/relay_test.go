@@ -217,10 +217,12 @@ func TestRelaysAreBounded(t *testing.T) {
 	r.expect(r.bring(a, 16, 1, loud), Unrelayed)         // a peer's own
 	r.expect(r.bring(b, remoteSSRC, 2, loud), Unrelayed) // another relay's
 	r.expect(r.bring(a, remoteSSRC-16, 1, loud), Unrelayed)
+	r.end(remoteSSRC)
 	for i := range uint32(maxEndings + 1000) {
 		r.end(0x800000 + i*16)
 	}
-	e := &r.channels[1].ended
+	r.expect(r.bring(a, remoteSSRC, 2, loud), Unrelayed)
+	e := &r.channels[1].unheard
 	if len(e.ring) != maxEndings || len(e.known) != maxEndings || e.has(0x800000) || !e.has(0x800000+(maxEndings+999)*16) {
 		t.Errorf("%d endings are remembered, of %d", len(e.known), len(e.ring))
 	}

@@ -70,6 +70,7 @@ func TestFilter(t *testing.T) {
 		"check":            {check, true},
 		"handshake":        {append([]byte{22, 254, 253}, make([]byte, 10)...), true},
 		"voice":            {append([]byte{0x90, 0x78}, make([]byte, 20)...), true},
+		"relayed":          {newBench(t).relayed().packet(farSSRC, 1, ""), true},
 		"longest":          {append([]byte{0x90, 0x78}, make([]byte, udp.MaxDatagram-2)...), true},
 		"too long":         {append([]byte{0x90, 0x78}, make([]byte, udp.MaxDatagram-1)...), false},
 		"nothing":          {nil, false},

@@ -2,10 +2,12 @@ package media
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/pion/dtls/v3"
 
 	"hubbub.dev/hubbub/internal/core/browser"
@@ -317,6 +319,25 @@ func mustFind(t *testing.T, b *bench, id sfu.PeerID) sfu.Slot {
 		t.Fatalf("no peer %d", id)
 	}
 	return slot
+}
+
+// What crosses to a worker may have to reach another process.
+func TestRelayCommandsArePlainData(t *testing.T) {
+	for _, c := range []sfu.Command{
+		{Relay: &sfu.AddRelay{
+			Peer: relayID, Channel: 7, Addr: address(1), In: sfu.RelayKey{SSRC: 16, Key: [32]byte{1}}, Out: sfu.RelayKey{SSRC: 32, Key: [32]byte{2}},
+		}},
+		{End: &sfu.EndSource{Channel: 7, SSRC: 16}},
+	} {
+		data, err := cbor.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back sfu.Command
+		if err := cbor.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(back, c) {
+			t.Errorf("%+v came back as %+v, %v", c, back, err)
+		}
+	}
 }
 
 func TestBadRelaysAreRefused(t *testing.T) {

@@ -44,7 +44,7 @@ type socket interface {
 	Close() error
 }
 
-// worker owns the peers of the channels that are pinned to it. Its fields belong to
+// worker owns the peers that were placed on it. Its fields belong to
 // the goroutine of run, save those that say otherwise.
 type worker struct {
 	index       int

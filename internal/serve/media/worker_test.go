@@ -448,8 +448,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// FuzzReceive takes any datagram from a stranger, from a native and from a browser
-// peer. A stranger never gets back more than it sent.
+// FuzzReceive takes any datagram from a stranger, from a native and a browser peer, and
+// from another worker's address. A stranger never gets back more than it sent.
 func FuzzReceive(f *testing.F) {
 	f.Add(discovery(16))
 	f.Add([]byte{0x13, 0x37, 0xCA, 0xFE, 0, 0, 0, 1})
@@ -457,6 +457,7 @@ func FuzzReceive(f *testing.F) {
 		stun.NewShortTermIntegrity(password), stun.Fingerprint).Raw)
 	f.Add(append([]byte{0x80, 0x78, 0, 1, 0, 0, 0, 0, 0, 0, 0, 16}, make([]byte, 40)...))
 	f.Add(append([]byte{0x80, 200, 0, 6, 0, 0, 0, 16}, make([]byte, 40)...))
+	f.Add(newBench(f).relayed().packet(farSSRC, 1, "voice"))
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		if len(datagram) > udp.MaxDatagram || rtp.Kind(datagram) == rtp.DTLS {
 			return // the handshake is pion's
@@ -465,7 +466,7 @@ func FuzzReceive(f *testing.F) {
 		n, _ := b.native(1, proto.ModeAES256GCM)
 		s := b.browser(2, browser.AEADAES128GCM)
 		stranger := b.net.Listen(address(9))
-		for _, from := range []*udp.Memory{stranger, n, s} {
+		for _, from := range []*udp.Memory{stranger, n, s, b.relayed().Memory} {
 			b.write(from, datagram)
 			b.step(time.Millisecond)
 		}
