@@ -106,6 +106,53 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
+// A relay goes on for longer than one key may.
+func TestKeysAreRenewed(t *testing.T) {
+	a, b := ends(t)
+	var buf, late [2048]byte
+	var p sfu.Packet
+	for round := range 3 * keyNumbers {
+		for _, nonce := range []uint32{0, rekeyAfter - 1} {
+			a.out.SetNonce(max(nonce, a.out.Nonce()))
+			n := a.Seal(buf[:], speech("hello"))
+			if number := int(buf[1]); number != round%keyNumbers || rtp.Kind(buf[:n]) != rtp.RTP {
+				t.Fatalf("key %d in round %d", number, round)
+			}
+			if drop := b.Open(buf[:n], &p); drop != rtp.Accepted || string(p.Payload) != "hello" {
+				t.Fatalf("round %d: %v, %q", round, drop, p.Payload)
+			}
+		}
+		old := a.out
+		n := a.Seal(buf[:], speech("hello"))
+		if a.out.key == old.key || a.out.Nonce() != 1 {
+			t.Fatal("the key is the old one, or its nonces are used")
+		}
+		forged := bytes.Clone(buf[:n])
+		forged[40] ^= 1
+		if drop := b.Open(forged, &p); drop != rtp.Unauthenticated {
+			t.Fatalf("forged with the next number: %v", drop)
+		}
+		before := b.next.Transport
+		l := old.Seal(late[:], rtp.Header{PayloadType: old.number, SSRC: there.SSRC}, rtp.LevelExtension{}, plainInner)
+		if drop := b.Open(late[:l], &p); drop != rtp.Accepted {
+			t.Fatalf("the old key after a forgery: %v", drop)
+		}
+		if drop := b.Open(buf[:n], &p); drop != rtp.Accepted || b.in.Transport != before {
+			t.Fatalf("the first under the next key: %v", drop)
+		}
+	}
+	for _, number := range []byte{b.in.number + 2, b.in.number - 1} {
+		n := a.Seal(buf[:], speech("hello"))
+		buf[1] = number % keyNumbers
+		if drop := b.Open(buf[:n], &p); drop != rtp.Unauthenticated || b.next.Transport != nil {
+			t.Errorf("key %d: %v", number, drop)
+		}
+	}
+}
+
+// plainInner is an RTP packet of nothing but a header.
+var plainInner = []byte{0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 48}
+
 func TestSealAndOpenAllocateNothing(t *testing.T) {
 	a, b := ends(t)
 	d, buf := speech("voice of about the usual size"), make([]byte, 2048)
