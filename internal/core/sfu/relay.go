@@ -77,8 +77,8 @@ func (r *Router) endSource(c *EndSource) (Slot, bool) {
 	if ch == nil || ch.relays == 0 {
 		return 0, false
 	}
-	slot, ok := r.remotes[c.SSRC]
-	if !ok || r.peers[slot].channel != ch {
+	slot, ok := r.FindRemote(c.Channel, c.SSRC)
+	if !ok {
 		if !ch.ended.has(c.SSRC) {
 			ch.unheard.add(c.SSRC)
 		}
@@ -105,10 +105,11 @@ func (r *Router) FindRelay(ssrc uint32) (Slot, bool) {
 	return slot, ok && r.peers[slot].relay != nil
 }
 
-// FindRemote returns the slot of the speaker that a relay brings under ssrc.
-func (r *Router) FindRemote(ssrc uint32) (Slot, bool) {
+// FindRemote returns the slot of the speaker that a relay of a channel brings under
+// ssrc.
+func (r *Router) FindRemote(channel uint64, ssrc uint32) (Slot, bool) {
 	slot, ok := r.remotes[ssrc]
-	return slot, ok
+	return slot, ok && r.peers[slot].channel.id == channel
 }
 
 // Remotes returns the speakers that the relay at a slot has brought, none for a peer.

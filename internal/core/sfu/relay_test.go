@@ -115,7 +115,7 @@ func TestRelaysCountAsOneToShed(t *testing.T) {
 	via := r.relay(1, 1)
 	r.send(1, voice, loud)
 	r.bring(via, remoteSSRC, 1, loud)
-	remote, _ := r.FindRemote(remoteSSRC)
+	remote, _ := r.FindRemote(1, remoteSSRC)
 	if _, weight := r.shedBin(r.now, 0); weight != 3 {
 		t.Errorf("an own stream weighs %d", weight)
 	}
@@ -164,14 +164,17 @@ func TestEndedSourcesFreeTheirPlace(t *testing.T) {
 	r := newRoomOf(t, 2, Config{MaxSpeakers: 1})
 	via := r.relay(1, 1)
 	r.expect(r.bring(via, remoteSSRC, 1, loud), Forwarded)
-	slot, _ := r.FindRemote(remoteSSRC)
+	r.join(9, 2, 0)
+	r.relay(2, 2)
+	r.Apply(Command{End: &EndSource{Channel: 2, SSRC: remoteSSRC}})
+	slot, _ := r.FindRemote(1, remoteSSRC)
 	if source, members, ok := r.Audience(slot); source != 0 || len(members) != 3 || !ok {
 		t.Errorf("source %d among %v, %t", source, members, ok)
 	}
 	if !r.end(remoteSSRC) || !r.end(0x8000) {
 		t.Error("not told of it")
 	}
-	if _, ok := r.FindRemote(remoteSSRC); ok || len(r.Remotes(via)) != 0 || len(r.active) != 0 {
+	if _, ok := r.FindRemote(1, remoteSSRC); ok || len(r.Remotes(via)) != 0 || len(r.active) != 0 {
 		t.Error("still there")
 	}
 	r.expect(r.bring(via, remoteSSRC, 2, loud), Unrelayed)
@@ -180,7 +183,7 @@ func TestEndedSourcesFreeTheirPlace(t *testing.T) {
 	if r.d.Source != 0 {
 		t.Errorf("source %d, want the free 0", r.d.Source)
 	}
-	if r.end(1); len(r.peers) != 4 || len(r.free) != 1 {
+	if r.end(1); len(r.peers) != 6 || len(r.free) != 1 {
 		t.Errorf("%d slots, %d free", len(r.peers), len(r.free))
 	}
 }

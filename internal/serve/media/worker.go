@@ -218,7 +218,7 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 		}
 	}
 	if c.End != nil {
-		if slot, ok := w.router.FindRemote(c.End.SSRC); ok {
+		if slot, ok := w.router.FindRemote(c.End.Channel, c.End.SSRC); ok {
 			w.releaseSource(slot)
 		}
 	}

@@ -10,7 +10,8 @@
 //     deadline.
 //   - shard to client, bounded in bytes: the same.
 //   - shard to worker: the session ends with 4015, since what the worker holds of
-//     it is unknown.
+//     it is unknown. What is about no session (the end of a peer, a relay) is tried
+//     again every second.
 //   - worker and bus to shard: dropped and counted. It takes thousands at once.
 package voice
 
