@@ -126,6 +126,7 @@ func (s *Shard) Refused(now clock.Time, worker int, c sfu.Command) {
 
 // Tick does what is due. It is to be called about once a second.
 func (s *Shard) Tick(now clock.Time) {
+	s.Tell(now)
 	due := func(at clock.Time) bool { return at != 0 && at <= now }
 	for _, x := range s.conns {
 		switch {

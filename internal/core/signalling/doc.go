@@ -33,9 +33,15 @@
 //
 // # What is told of others
 //
-// A newcomer is told, after its Session Description, of everybody present: one
-// Clients Connect and one Speaking each, which maps their SSRC. The others are
-// told of the newcomer with the same two. Client Flags and Client Platform are
-// sent only for members whose client announced them (with the same two opcodes),
-// so that a join stays at about 1,000 bytes for all others.
+// A newcomer is told, after its Session Description, of everybody present in one
+// Clients Connect, and in one Speaking each, which maps their SSRC, of those who
+// have said that they speak or have been heard. Of those who only listen there is
+// no SSRC to know. The others are told of the newcomer with a Clients Connect, and
+// of its SSRC when it first has something to say. Client Flags and Client Platform
+// are sent only for members whose client announced them (with the same two
+// opcodes), so that a join stays at about 1,000 bytes for all others.
+//
+// In a crowd newcomers gather for some milliseconds, at most a second, and are
+// told of in one payload (session.Pace). Whatever else is told of a newcomer, that
+// it is heard or gone, waits for no round: the newcomers are told of first.
 package signalling

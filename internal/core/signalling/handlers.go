@@ -87,7 +87,7 @@ func (s *Shard) clientFlags(_ clock.Time, x *session, d json.RawMessage) proto.C
 		return proto.VoiceCloseBadRequest
 	}
 	x.flags = in.Flags
-	if x.present {
+	if x.present && !x.isNewcomer() {
 		s.tell(x, func(int) []byte { return encodeFlags(x) })
 	}
 	return 0
@@ -99,7 +99,7 @@ func (s *Shard) clientPlatform(_ clock.Time, x *session, d json.RawMessage) prot
 		return proto.VoiceCloseBadRequest
 	}
 	x.platform = in.Platform
-	if x.present {
+	if x.present && !x.isNewcomer() {
 		s.tell(x, func(int) []byte { return encodePlatform(x) })
 	}
 	return 0
@@ -127,7 +127,7 @@ func (s *Shard) selectProtocol(now clock.Time, x *session, d json.RawMessage) pr
 	s.send(x, encodeObject(proto.VoiceOpSessionDescription, out))
 	if first {
 		s.emit(Output{Joined: &Joined{Conn: x.conn, Transport: x.transport, After: now.Sub(x.identified)}})
-		s.enter(x)
+		s.enter(now, x)
 	}
 	// Not when media comes: somebody who only listens may never send any.
 	s.report(x, true)

@@ -10,13 +10,20 @@ const (
 	historyBytes  = 256 << 10
 )
 
-// entry is one numbered payload, for everybody present but one session, or for
-// one session only; zero is no session.
+// entry is one numbered payload, for one session only or for all others present
+// that isFor names; zero is no session.
 type entry struct {
 	sequence uint64
 	only     sfu.PeerID
 	except   sfu.PeerID
+	before   uint64 // not for who knows of this entrance already; zero is for all
+	gone     bool   // tells of a leave
 	frame    []byte
+}
+
+// isFor reports whether a payload that is not for one session only is for x.
+func (e *entry) isFor(x *session) bool {
+	return e.only == 0 && e.except != x.peer && (e.before == 0 || x.known < e.before)
 }
 
 // history is the numbered payloads of a channel, oldest first, bounded in number

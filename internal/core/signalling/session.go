@@ -33,10 +33,14 @@ type session struct {
 	begun    uint64 // number given out last before the session began
 	snapshot uint64 // number of the last payload that introduced the others
 
+	entrance uint64 // into the channel, counted from 1
+	known    uint64 // entrance of the last that an introduction has told it of
+
 	declared  proto.SpeakingFlags // by the client
 	onAir     bool                // by the worker
 	hushed    bool                // the client said that it ended before the worker noticed
 	announced proto.SpeakingFlags
+	mapped    bool // the others know its SSRC, or will with its entrance
 
 	comebacks limit.Limiter // Resumes, and Identifies of the same join
 
@@ -92,10 +96,22 @@ func (s *Shard) refresh(x *session) {
 		x.posted = flags
 		s.post(x.worker, sfu.Command{Update: &sfu.UpdatePeer{Peer: x.peer, Flags: flags}})
 	}
-	if now := x.speaking(); now != x.announced && x.present {
-		x.announced = now
-		s.tell(x, func(version int) []byte { return encodeSpeaking(version, now, x.ssrc, x.user) })
+	now := x.speaking()
+	if now == x.announced && (x.mapped || x.declared == 0) {
+		return
 	}
+	x.announced, x.mapped = now, true
+	switch {
+	case !x.present:
+	case !x.isNewcomer():
+		s.tellSpeaking(x)
+	case now != 0:
+		s.tellNewcomers(x.channel) // for whom its packets are about to come
+	}
+}
+
+func (s *Shard) tellSpeaking(x *session) {
+	s.tell(x, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
 }
 
 // channel is the sessions of one voice channel.
@@ -106,6 +122,11 @@ type channel struct {
 	history  history
 	halves   []half // the workers that have peers of it
 	relays   []link // one for each two of them
+
+	entrances uint64     // so far
+	newcomers []*session // present, whom the others have yet to be told of
+	pace      limit.Pace // of the rounds in which they are
+	gathering bool       // is in Shard.gathering
 }
 
 // send gives one session a payload that a resume replays.
@@ -122,22 +143,29 @@ func (s *Shard) send(x *session, body []byte) {
 	s.emit(Output{Conn: x.conn, Frame: frame})
 }
 
-// tell gives a payload to everybody present in a session's channel but itself. It
-// is encoded once for each of the three families of versions that are there.
+// tell gives a payload to everybody present in a session's channel but itself.
 func (s *Shard) tell(from *session, encode func(version int) []byte) {
-	if present := from.channel.present; len(present) == 0 || (len(present) == 1 && present[0] == from) {
-		return
-	}
-	h := &from.channel.history
-	h.last++
-	numbered := seal(encode(newest), h.last)
-	h.add(entry{sequence: h.last, except: from.peer, frame: numbered})
+	s.tellThose(from.channel, entry{except: from.peer}, encode)
+}
+
+// tellThose gives a payload to all those present in a channel that an entry is
+// for. It is encoded once for each of the three families of versions that are
+// there.
+func (s *Shard) tellThose(ch *channel, e entry, encode func(version int) []byte) {
 	var plain, boolean []byte
-	for _, x := range from.channel.present {
-		if x == from || x.conn == 0 {
+	for _, x := range ch.present {
+		if !e.isFor(x) {
 			continue
 		}
-		frame := numbered
+		if h := &ch.history; e.frame == nil {
+			h.last++
+			e.sequence, e.frame = h.last, seal(encode(newest), h.last)
+			h.add(e)
+		}
+		if x.conn == 0 {
+			continue
+		}
+		frame := e.frame
 		switch {
 		case x.version < versionSpeakingBits:
 			if boolean == nil {
@@ -154,31 +182,22 @@ func (s *Shard) tell(from *session, encode func(version int) []byte) {
 	}
 }
 
-// enter makes a session known to the others and the others known to it.
-func (s *Shard) enter(x *session) {
-	ch := x.channel
-	s.introduce(x)
-	x.present, x.place = true, len(ch.present)
-	ch.present = append(ch.present, x)
-	s.tell(x, func(int) []byte { return encodeConnect(x.user) })
-	x.announced = x.speaking()
-	s.tell(x, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
-	s.tellAbout(x)
-}
-
 // leave tells the others that a session is gone.
 func (s *Shard) leave(x *session) {
 	if !x.present {
 		return
 	}
-	x.present = false
 	ch := x.channel
+	if x.isNewcomer() {
+		s.tellNewcomers(ch) // some know of it already
+	}
+	x.present = false
 	last := len(ch.present) - 1
 	ch.present[x.place] = ch.present[last]
 	ch.present[x.place].place = x.place
 	ch.present[last] = nil
 	ch.present = ch.present[:last]
-	s.tell(x, func(int) []byte { return encodeDisconnect(x.user) })
+	s.tellThose(ch, entry{except: x.peer, gone: true}, func(int) []byte { return encodeDisconnect(x.user) })
 }
 
 // tellAbout passes on what a client announced of itself.
@@ -199,18 +218,20 @@ func encodePlatform(x *session) []byte {
 	return encodeObject(proto.VoiceOpClientPlatform, proto.VoiceClientPlatform{UserID: x.user, Platform: x.platform})
 }
 
-// introduce tells a session of everybody present. Only the last of these payloads
-// is numbered: until it is acknowledged a resume starts over with what is true by
-// then.
+// introduce tells a session of everybody present, and of the SSRCs of those who
+// have something to say. Only the last of these payloads is numbered: until it is
+// acknowledged a resume starts over with what is true by then.
 func (s *Shard) introduce(x *session) {
-	var users []proto.Snowflake
+	users := make([]proto.Snowflake, 0, len(x.channel.present))
 	var bodies [][]byte
 	for _, other := range x.channel.present {
 		if other == x {
 			continue
 		}
 		users = append(users, other.user)
-		bodies = append(bodies, encodeSpeaking(x.version, other.announced, other.ssrc, other.user))
+		if other.mapped {
+			bodies = append(bodies, encodeSpeaking(x.version, other.announced, other.ssrc, other.user))
+		}
 		if other.flags != nil {
 			bodies = append(bodies, encodeFlags(other))
 		}
@@ -219,30 +240,35 @@ func (s *Shard) introduce(x *session) {
 		}
 	}
 	h := &x.channel.history
-	x.snapshot = h.last
+	x.snapshot, x.known = h.last, x.channel.entrances
 	if len(users) == 0 {
 		return
 	}
-	s.emit(Output{Conn: x.conn, Frame: seal(encodeConnect(users...), 0)})
-	for _, body := range bodies[:len(bodies)-1] {
-		s.emit(Output{Conn: x.conn, Frame: seal(body, 0)})
+	last := encodeConnect(users...)
+	if len(bodies) > 0 {
+		s.emit(Output{Conn: x.conn, Frame: seal(last, 0)})
+		for _, body := range bodies[:len(bodies)-1] {
+			s.emit(Output{Conn: x.conn, Frame: seal(body, 0)})
+		}
+		last = bodies[len(bodies)-1]
 	}
 	var sequence uint64
 	if x.version >= versionSequence {
 		h.last++
 		x.snapshot, sequence = h.last, h.last
 	}
-	s.emit(Output{Conn: x.conn, Frame: seal(bodies[len(bodies)-1], sequence)})
+	s.emit(Output{Conn: x.conn, Frame: seal(last, sequence)})
 }
 
-// replay sends what a resumed session has missed after the number acknowledged;
-// a client without numbers is told anew who is present.
+// replay sends what a resumed session has missed after the number acknowledged. A
+// client without numbers, or one that has not been told of all the others, is told
+// anew who is present, after who is not.
 func (s *Shard) replay(x *session, acknowledged uint64, numbered bool) {
 	anew := x.present && (!numbered || acknowledged < x.snapshot)
 	if numbered {
 		x.channel.history.since(acknowledged, func(e *entry) {
 			private := e.only == x.peer
-			shared := e.only == 0 && e.except != x.peer && x.present && !anew && e.sequence > x.snapshot
+			shared := e.isFor(x) && x.present && (anew && e.gone || !anew && e.sequence > x.snapshot)
 			if private || shared {
 				s.emit(Output{Conn: x.conn, Frame: e.frame})
 			}

@@ -115,10 +115,11 @@ type Shard struct {
 	channels map[proto.Snowflake]*channel
 	notices  map[member]notice
 
-	lastPeer sfu.PeerID
-	ssrcs    ssrcs
-	purgeAt  clock.Time
-	unposted []posting // what a worker has not taken yet
+	lastPeer  sfu.PeerID
+	ssrcs     ssrcs
+	purgeAt   clock.Time
+	unposted  []posting  // what a worker has not taken yet
+	gathering []*channel // where newcomers wait for a round
 
 	outputs, drained []Output
 }

@@ -48,8 +48,9 @@ const (
 	// messageLimit payloads per messageWindow are taken from one connection.
 	messageLimit  = 120
 	messageWindow = time.Minute
-	// queueBytes may wait for a client: enough to introduce 5,000 members to it.
-	queueBytes = 512 << 10
+	// queueBytes may wait for a client: enough to introduce 10,000 members to it who
+	// all have something to say, and to tell of what they do in the meantime.
+	queueBytes = 2 << 20
 	// sessionsPerWorker is a full worker, for the load that is announced when
 	// Config.Load does not know better.
 	sessionsPerWorker = 1000

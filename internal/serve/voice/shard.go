@@ -73,7 +73,9 @@ func (h *shard) tell(c control) bool {
 func (h *shard) run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	round := time.NewTimer(time.Hour)
+	defer round.Stop()
+	for due := clock.Time(0); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -81,11 +83,18 @@ func (h *shard) run(ctx context.Context) {
 			h.input(monotonic.Now(), in)
 		case c := <-h.control.Receive():
 			h.controlled(monotonic.Now(), c)
+		case <-round.C:
+			h.core.Tell(monotonic.Now())
+			due = 0
 		case <-tick.C:
 			h.core.Tick(monotonic.Now())
 		}
 		h.flush(monotonic.Now())
 		h.sessions.Store(int64(h.core.Sessions()))
+		if next := h.core.Due(); next != 0 && next != due {
+			due = next
+			round.Reset(next.Sub(monotonic.Now()))
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func TestLegacyClient(t *testing.T) {
 	c.expect(proto.VoiceOpSessionDescription, nil)
 	c.sendRaw(`{"op":5,"d":{"speaking":true,"delay":0}}`)
 	other, _, _ := w.join(9, claims(8, 1))
-	_ = other
+	other.sendRaw(`{"op":5,"d":{"speaking":1,"delay":0}}`)
 	c.expect(proto.VoiceOpClientsConnect, nil)
 	if f := c.expect(proto.VoiceOpSpeaking, nil); !strings.Contains(string(f.D), `"speaking":false`) {
 		t.Errorf("speaking %s", f.D)
@@ -114,6 +114,8 @@ func TestSpeakingReachesTheOthers(t *testing.T) {
 	b, _, readyB := w.join(8, claims(2, 1))
 	var speaking proto.VoiceSpeaking
 	b.expect(proto.VoiceOpClientsConnect, nil)
+	a.sendRaw(fmt.Sprintf(`{"op":5,"d":{"speaking":1,"delay":0,"ssrc":%d}}`, readyA.SSRC))
+	b.sendRaw(fmt.Sprintf(`{"op":5,"d":{"speaking":1,"delay":0,"ssrc":%d}}`, readyB.SSRC))
 	if b.expect(proto.VoiceOpSpeaking, &speaking); speaking.SSRC != readyA.SSRC || speaking.UserID != 1 {
 		t.Errorf("newcomer learned %+v", speaking)
 	}
@@ -139,6 +141,7 @@ func TestResumeAcrossACutConnection(t *testing.T) {
 	a, signed, _ := w.join(9, claims(1, 1))
 	b, _, _ := w.join(9, claims(2, 1))
 	a.expect(proto.VoiceOpClientsConnect, nil)
+	b.sendRaw(`{"op":5,"d":{"speaking":1,"delay":0}}`)
 	last := a.expect(proto.VoiceOpSpeaking, nil)
 	add := w.command(func(p posted) bool { return p.Add != nil })
 	w.command(func(p posted) bool { return p.Native != nil })
