@@ -164,13 +164,17 @@ type GatewayMessage struct {
 
 // Dispatch is one event for sessions of one gateway node: for those listed, or
 // for all of the node's sessions attached to the guild when Sessions is empty,
-// less those whose intents miss Intent. Data is encoded once.
+// less those in Except and those whose intents miss Intent. Data is encoded once.
+// Where an event for all may wait for others (session.Pace), Prompt is the session
+// that it does not wait for, be it on this node or not.
 type Dispatch struct {
 	Guild    proto.Snowflake `cbor:"1,keyasint"`
 	Event    string          `cbor:"2,keyasint"`
 	Intent   proto.Intents   `cbor:"3,keyasint"`
 	Sessions []string        `cbor:"4,keyasint,omitempty"`
 	Data     json.RawMessage `cbor:"5,keyasint"`
+	Except   []string        `cbor:"6,keyasint,omitempty"`
+	Prompt   string          `cbor:"7,keyasint,omitempty"`
 }
 
 // VoiceServer becomes VOICE_SERVER_UPDATE for one session. An empty Endpoint is

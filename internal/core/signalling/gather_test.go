@@ -317,3 +317,17 @@ func TestCrowdModel(t *testing.T) {
 		}
 	}
 }
+
+// A client may have got a part of its introduction before it was cut.
+func TestResumeStartsOverWithWhoIsGone(t *testing.T) {
+	r := newRoom(t)
+	r.join(9, 1)
+	b := r.join(9, 2)
+	r.speaks(1, true)
+	c := r.enters(3) // is told of 1 and 2, then of the SSRC of 1, which gets lost
+	got := r.take(c)
+	r.shard.Closed(r.now, c, 1006)
+	r.shard.Closed(r.now, b, 1000)
+	r.drain()
+	r.wantTold(r.resume(9, claims(3, 1), got[1].Seq), "9", "13 2", "11 1", "5 1")
+}

@@ -30,9 +30,9 @@ type client struct {
 	host    string   // as the client named it on its last connection
 	secure  bool
 	status  *proto.PresenceData
-	// guilds are those the session is to be in; true once GUILD_CREATE came, from
-	// when on it gets the guild's events.
-	guilds map[proto.Snowflake]bool
+	// guilds are those the session is to be in; it has a place there once GUILD_CREATE
+	// came, from when on it gets the guild's events.
+	guilds map[proto.Snowflake]*place
 }
 
 // covers reports whether a guild is in the session's part of its sharding.

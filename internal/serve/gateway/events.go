@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"slices"
 
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/guild"
@@ -43,7 +44,7 @@ func (g *Service) postAll(m mail) {
 func (g *Service) receiveDispatch(d *guild.Dispatch) {
 	g.metrics.dispatches.Inc()
 	m := &dispatch{
-		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, body: session.Body(d.Event, d.Data),
+		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, except: d.Except, prompt: d.Prompt, body: session.Body(d.Event, d.Data),
 		opens: d.Event == "GUILD_CREATE", ends: d.Event == "GUILD_DELETE",
 	}
 	if len(d.Sessions) == 1 {
@@ -58,6 +59,8 @@ type dispatch struct {
 	guild    proto.Snowflake
 	intent   proto.Intents
 	sessions []string // empty for all that are attached
+	except   []string
+	prompt   string // one who may wait for it, and so need not
 	body     []byte
 	opens    bool // GUILD_CREATE: those named get the guild's events from now on
 	ends     bool // GUILD_DELETE: the guild is gone
@@ -65,9 +68,7 @@ type dispatch struct {
 
 func (m *dispatch) deliver(sh *shard, now clock.Time) {
 	if len(m.sessions) == 0 {
-		for c := range sh.guilds[m.guild] {
-			m.give(sh, now, c)
-		}
+		m.deliverAll(sh, now)
 		return
 	}
 	for _, id := range m.sessions {
@@ -76,22 +77,35 @@ func (m *dispatch) deliver(sh *shard, now clock.Time) {
 			continue
 		}
 		if _, in := c.guilds[m.guild]; in {
+			sh.catchUp(now, c, m.guild)
 			m.give(sh, now, c)
 		}
 	}
 }
 
-func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
-	if m.opens && !c.guilds[m.guild] {
-		c.guilds[m.guild] = true
-		in := sh.guilds[m.guild]
-		if in == nil {
-			in = make(map[*client]struct{})
-			sh.guilds[m.guild] = in
-		}
-		in[c] = struct{}{}
+func (m *dispatch) deliverAll(sh *shard, now clock.Time) {
+	cr := sh.guilds[m.guild]
+	if cr == nil {
+		return
 	}
-	if c.intents&m.intent == m.intent {
+	if m.ends {
+		sh.round(now, cr)
+		for _, p := range slices.Clone(cr.places) { // giving it changes the list
+			m.give(sh, now, p.client)
+		}
+		return
+	}
+	sh.gather(now, cr, m)
+	if c := sh.sessions[m.prompt]; c != nil {
+		sh.catchUp(now, c, m.guild)
+	}
+}
+
+func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
+	if m.opens {
+		sh.seat(c, m.guild)
+	}
+	if c.intents&m.intent == m.intent && !slices.Contains(m.except, c.id) {
 		sh.dispatch(now, c, m.body)
 	}
 	if m.ends {
@@ -116,6 +130,7 @@ func (m voiceServer) deliver(sh *shard, now clock.Time) {
 		sh.service.log.Error("gateway VOICE_SERVER_UPDATE", "err", err)
 		return
 	}
+	sh.catchUp(now, c, m.Guild)
 	sh.dispatch(now, c, session.Body("VOICE_SERVER_UPDATE", data))
 }
 
@@ -138,6 +153,7 @@ func newUserEvent(e *guild.UserEvent) userEvent {
 func (m userEvent) deliver(sh *shard, now clock.Time) {
 	for _, c := range sh.users[m.user] {
 		if c.ready && (m.guild == 0 || c.covers(m.guild)) {
+			sh.catchUp(now, c, m.guild)
 			sh.dispatch(now, c, m.body)
 		}
 	}
@@ -152,7 +168,7 @@ func (m joined) deliver(sh *shard, _ clock.Time) {
 		if _, in := c.guilds[m.Guild]; in || !c.covers(m.Guild) {
 			continue
 		}
-		c.guilds[m.Guild] = false
+		c.guilds[m.Guild] = nil
 		if c.ready {
 			sh.attach(c, m.Guild)
 		}
@@ -168,6 +184,7 @@ func (m left) deliver(sh *shard, now clock.Time) {
 		if _, in := c.guilds[m.Guild]; !in {
 			continue
 		}
+		sh.catchUp(now, c, m.Guild)
 		if c.ready && c.intents&proto.IntentGuilds != 0 {
 			sh.dispatch(now, c, body)
 		}

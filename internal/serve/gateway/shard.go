@@ -40,15 +40,16 @@ type shard struct {
 
 	sessions map[string]*client
 	users    map[proto.Snowflake][]*client
-	// guilds has the sessions that GUILD_CREATE has reached.
-	guilds map[proto.Snowflake]map[*client]struct{}
+	guilds   map[proto.Snowflake]*crowd
+	// gathering has the crowds in which events wait.
+	gathering []*crowd
 }
 
 func newShard(g *Service) *shard {
 	return &shard{
 		service: g, clients: run.NewMailbox[mail](clientMail), events: run.NewMailbox[mail](busMail),
 		sessions: make(map[string]*client), users: make(map[proto.Snowflake][]*client),
-		guilds: make(map[proto.Snowflake]map[*client]struct{}),
+		guilds: make(map[proto.Snowflake]*crowd),
 	}
 }
 
@@ -56,12 +57,17 @@ func newShard(g *Service) *shard {
 func (sh *shard) run(ctx context.Context) {
 	sweep := time.NewTicker(min(time.Second, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2))
 	defer sweep.Stop()
-	for {
+	round := time.NewTimer(time.Hour)
+	defer round.Stop()
+	for due := clock.Time(0); ; {
 		select {
 		case m := <-sh.clients.Receive():
 			m.deliver(sh, monotonic.Now())
 		case m := <-sh.events.Receive():
 			m.deliver(sh, monotonic.Now())
+		case <-round.C:
+			sh.rounds(monotonic.Now())
+			due = 0
 		case <-sweep.C:
 			sh.sweep(monotonic.Now())
 		case <-ctx.Done():
@@ -69,6 +75,10 @@ func (sh *shard) run(ctx context.Context) {
 		}
 		if sh.overrun.Swap(false) {
 			sh.invalidate()
+		}
+		if next := sh.due(); next != 0 && next != due {
+			due = next
+			round.Reset(next.Sub(monotonic.Now()))
 		}
 	}
 }
@@ -151,13 +161,7 @@ func (sh *shard) attach(c *client, g proto.Snowflake) {
 
 // detach takes a session out of a guild for good.
 func (sh *shard) detach(c *client, g proto.Snowflake) {
-	delete(c.guilds, g)
-	if in := sh.guilds[g]; in != nil {
-		delete(in, c)
-		if len(in) == 0 {
-			delete(sh.guilds, g)
-		}
-	}
+	sh.unseat(c, g)
 	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c)}})
 }
 
@@ -218,7 +222,7 @@ func (m register) deliver(sh *shard, now clock.Time) {
 	c := m.client
 	c.session = session.New(now, &sh.service.session)
 	c.session.Connect(now)
-	c.guilds = make(map[proto.Snowflake]bool)
+	c.guilds = make(map[proto.Snowflake]*place)
 	sh.sessions[c.id] = c
 	sh.users[c.user] = append(sh.users[c.user], c)
 	sh.service.metrics.sessions.Inc()
@@ -238,7 +242,7 @@ func (m open) deliver(sh *shard, now clock.Time) {
 	}
 	for _, g := range m.guilds {
 		if c.covers(g) {
-			c.guilds[g] = false
+			c.guilds[g] = nil
 		}
 	}
 	m.ready.Guilds = make([]proto.UnavailableGuild, 0, len(c.guilds))
