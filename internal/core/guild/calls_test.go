@@ -340,7 +340,7 @@ func (h *house) dump() string {
 	for id, s := range g.sessions {
 		sessions[id] = s.ref
 	}
-	return values([]any{g.info, g.roles, g.channels, g.members, g.invites, sessions, g.gateways, len(g.online), g.hidden, voice})
+	return values([]any{g.info, g.roles, g.channels, g.members, g.invites, sessions, g.gateways, len(g.online), g.hidden, g.blind, g.tuned, voice})
 }
 
 func FuzzCall(f *testing.F) {

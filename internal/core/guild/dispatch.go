@@ -15,15 +15,12 @@ type audience func(*session) bool
 // dispatch sends one event to an audience: one message to each gateway node, and
 // the payload encoded once.
 func (g *Guild) dispatch(event string, intent proto.Intents, to audience, payload any) {
-	if len(g.gateways) == 0 {
-		return
-	}
 	d := Dispatch{Guild: g.id, Event: event, Intent: intent}
 	if to == nil {
-		d.Data = encode(payload)
-		for _, node := range slices.Sorted(maps.Keys(g.gateways)) {
-			g.sendDispatch(node, d)
-		}
+		g.dispatchAll(d, payload)
+		return
+	}
+	if !g.anyTuned(intent) {
 		return
 	}
 	chosen := map[string][]string{}
@@ -40,6 +37,24 @@ func (g *Guild) dispatch(event string, intent proto.Intents, to audience, payloa
 		d.Sessions = chosen[node]
 		slices.Sort(d.Sessions)
 		g.sendDispatch(node, d)
+	}
+}
+
+// dispatchAll sends one event to every session that the dispatch does not except.
+func (g *Guild) dispatchAll(d Dispatch, payload any) {
+	if !g.anyTuned(d.Intent) {
+		return
+	}
+	d.Guild, d.Data = g.id, encode(payload)
+	for _, node := range slices.Sorted(maps.Keys(g.gateways)) {
+		g.sendDispatch(node, d)
+	}
+}
+
+// dispatchTo sends one event to one session.
+func (g *Guild) dispatchTo(s *session, event string, intent proto.Intents, data []byte) {
+	if intent == 0 || s.intents&intent != 0 {
+		g.sendDispatch(s.ref.Gateway, Dispatch{Guild: g.id, Event: event, Intent: intent, Sessions: []string{s.ref.Session}, Data: data})
 	}
 }
 
@@ -64,20 +79,13 @@ func (g *Guild) command(node string, c VoiceCommand) {
 
 // viewers is everybody who was told of a channel.
 func (g *Guild) viewers(channel proto.Snowflake) audience {
-	for _, hidden := range g.hidden {
-		if hidden[channel] {
-			return func(s *session) bool { return g.sees(s, channel) }
-		}
+	if g.blind[channel] == 0 {
+		return nil
 	}
-	return nil
+	return func(s *session) bool { return g.sees(s, channel) }
 }
 
 func (g *Guild) sees(s *session, channel proto.Snowflake) bool { return !g.hidden[s.ref.User][channel] }
-
-// only is one session.
-func only(id string) audience {
-	return func(s *session) bool { return s.ref.Session == id }
-}
 
 // managersOf is everybody with MANAGE_CHANNELS in ch.
 func (g *Guild) managersOf(ch *proto.Channel) audience {
@@ -139,7 +147,7 @@ func (g *Guild) reconcileUsers(users func(func(proto.Snowflake) bool), fresh pro
 			gained.add(fresh, user)
 		}
 		if !maps.Equal(was, now) {
-			set(g, g.hidden, user, now)
+			g.hide(user, now)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(lost)) {

@@ -92,12 +92,22 @@ type Guild struct {
 	online   map[proto.Snowflake][]*session // by user, never empty
 	gateways map[string]int                 // sessions on each gateway node
 	// hidden names, for each user online, the channels that its sessions were
-	// not told of. It follows the permissions in reconcile, so that choosing who
+	// not told of, if there are any. It follows the permissions in reconcile, so that choosing who
 	// gets an event costs a map look-up and no permission arithmetic.
 	hidden map[proto.Snowflake]map[proto.Snowflake]bool
 
 	voice    map[proto.Snowflake]*voiceState // by user
 	lastJoin uint64
+
+	// What follows from the above (index.go), and how it was last encoded.
+	rooms        map[proto.Snowflake]map[proto.Snowflake]*voiceState // voice, by channel and user
+	blind        map[proto.Snowflake]int                             // users online from whom a channel is hidden
+	tuned        map[proto.Intents]int                               // sessions by their intents
+	order        []proto.Snowflake                                   // of the members, when it was asked for
+	memberJSON   encodings[proto.Member]
+	stateJSON    encodings[voiceState]
+	presenceJSON encodings[*session]
+	lastSnapshot int // bytes
 
 	in   Input
 	out  Output
@@ -118,6 +128,13 @@ func New(id proto.Snowflake, cfg Config) *Guild {
 		gateways: map[string]int{},
 		hidden:   map[proto.Snowflake]map[proto.Snowflake]bool{},
 		voice:    map[proto.Snowflake]*voiceState{},
+		rooms:    map[proto.Snowflake]map[proto.Snowflake]*voiceState{},
+		blind:    map[proto.Snowflake]int{},
+		tuned:    map[proto.Intents]int{},
+
+		memberJSON:   encodings[proto.Member]{},
+		stateJSON:    encodings[voiceState]{},
+		presenceJSON: encodings[*session]{},
 	}
 }
 
@@ -203,7 +220,7 @@ func (g *Guild) Rollback() {
 	for _, undo := range slices.Backward(g.undo) {
 		undo()
 	}
-	g.undo = nil
+	g.undo, g.order = nil, nil
 }
 
 // set replaces or adds one entry, and remembers how to undo that.
@@ -253,6 +270,7 @@ func (g *Guild) setChannel(ch *proto.Channel) {
 
 func (g *Guild) setMember(m *proto.Member) {
 	set(g, g.members, m.User.ID, m)
+	g.place(m.User.ID)
 	g.write(Write{Member: m})
 }
 

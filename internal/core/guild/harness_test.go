@@ -3,7 +3,9 @@ package guild
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -122,6 +124,37 @@ func (h *house) checkVoice() {
 			h.Fatalf("voice server enforces %+v for %d, not %+v", v.enforced, user, h.g.flags(v))
 		}
 	}
+	h.checkIndex()
+}
+
+// checkIndex holds that what follows from the state does follow from it.
+func (h *house) checkIndex() {
+	h.Helper()
+	g := h.g
+	rooms, blind, tuned := map[proto.Snowflake]map[proto.Snowflake]*voiceState{}, map[proto.Snowflake]int{}, map[proto.Intents]int{}
+	for user, v := range g.voice {
+		if rooms[v.channel] == nil {
+			rooms[v.channel] = map[proto.Snowflake]*voiceState{}
+		}
+		rooms[v.channel][user] = v
+	}
+	for user, hidden := range g.hidden {
+		if len(hidden) == 0 || g.online[user] == nil {
+			h.Fatalf("%d has %d channels hidden, and is not online or sees all", user, len(hidden))
+		}
+		for id := range hidden {
+			blind[id]++
+		}
+	}
+	for _, s := range g.sessions {
+		tuned[s.intents]++
+	}
+	if !reflect.DeepEqual(rooms, g.rooms) || !maps.Equal(blind, g.blind) || !maps.Equal(tuned, g.tuned) {
+		h.Fatalf("index is\n%v %v %v, should be\n%v %v %v", g.rooms, g.blind, g.tuned, rooms, blind, tuned)
+	}
+	if order := slices.Sorted(maps.Keys(g.members)); !slices.Equal(g.memberIDs(), order) {
+		h.Fatalf("the order of members is %v, should be %v", g.order, order)
+	}
 }
 
 func ref(user proto.Snowflake) SessionRef {
@@ -215,6 +248,9 @@ func (h *house) events() []string {
 		to := "all"
 		if len(d.Sessions) > 0 {
 			to = strings.Join(d.Sessions, ",")
+		}
+		if len(d.Except) > 0 {
+			to += " but " + strings.Join(d.Except, ",")
 		}
 		list = append(list, d.Event+"→"+to)
 	}

@@ -2,7 +2,6 @@ package guild
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 
 	"hubbub.dev/hubbub/proto"
@@ -18,7 +17,7 @@ func (g *Guild) listMembers(c *call) (any, error) {
 	after, _ := proto.ParseSnowflake(c.params["after"])
 	limit := c.number("limit", 1, 1000, 1)
 	list := []proto.Member{}
-	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+	for _, id := range g.memberIDs() {
 		if id > after && len(list) < limit {
 			list = append(list, *g.members[id])
 		}
@@ -132,6 +131,9 @@ func (g *Guild) removeMember(c *call) (any, error) {
 	}
 	g.expel(user)
 	unset(g, g.members, user)
+	delete(g.memberJSON, user)
+	delete(g.stateJSON, user)
+	delete(g.presenceJSON, user)
 	g.write(Write{DeleteMember: user})
 	g.dispatch("GUILD_MEMBER_REMOVE", proto.IntentGuildMembers, nil, struct {
 		GuildID proto.Snowflake `json:"guild_id"`

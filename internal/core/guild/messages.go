@@ -33,6 +33,7 @@ type Attach struct {
 	Bot     bool                `cbor:"4,keyasint,omitempty"`
 	Intents proto.Intents       `cbor:"5,keyasint"` // all bits for users
 	Status  *proto.PresenceData `cbor:"6,keyasint,omitempty"`
+	Large   int                 `cbor:"7,keyasint,omitempty"` // large_threshold of a bot; 0 for users
 }
 
 // Detach ends a session for good (not a resumable cut): its voice state ends

@@ -3,7 +3,6 @@ package guild
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 
@@ -11,7 +10,7 @@ import (
 )
 
 const (
-	maxEagerMembers = 1000 // a guild with more sends the members online only
+	maxEagerMembers = 1000 // a guild with more is large even for who wants all members
 	maxChunk        = 1000 // members in one GUILD_MEMBERS_CHUNK
 	maxQueried      = 100  // user_ids, and the limit of a search by name
 	maxNonce        = 32   // bytes, else the nonce is ignored ("Request Guild Members")
@@ -37,19 +36,25 @@ func (g *Guild) attach(a *Attach) {
 	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents}
 	s.status, _ = cleanStatus(a.Status)
 	g.putSession(s)
-	set(g, g.hidden, a.User, g.hiddenFrom(m))
+	g.hide(a.User, g.hiddenFrom(m))
 	// Presences of others come in GUILD_CREATE; the newcomer's goes out first so
 	// that it is not sent to itself twice.
 	g.announcePresence(before, a.Session)
-	g.dispatch("GUILD_CREATE", proto.IntentGuilds, only(a.Session), g.snapshot(m, a.Intents&proto.IntentGuildPresences != 0))
+	if a.Intents&proto.IntentGuilds != 0 {
+		seen := view{member: m, presences: a.Intents&proto.IntentGuildPresences != 0, large: a.Large}
+		g.dispatchTo(s, "GUILD_CREATE", proto.IntentGuilds, g.snapshot(seen))
+	}
 }
 
 func (g *Guild) putSession(s *session) {
 	user := s.ref.User
 	others := slices.DeleteFunc(slices.Clone(g.online[user]), func(o *session) bool { return o.ref.Session == s.ref.Session })
-	if g.sessions[s.ref.Session] == nil {
+	if old := g.sessions[s.ref.Session]; old != nil {
+		g.tune(old.intents, -1)
+	} else {
 		set(g, g.gateways, s.ref.Gateway, g.gateways[s.ref.Gateway]+1)
 	}
+	g.tune(s.intents, 1)
 	set(g, g.sessions, s.ref.Session, s)
 	set(g, g.online, user, append(others, s))
 }
@@ -57,6 +62,7 @@ func (g *Guild) putSession(s *session) {
 func (g *Guild) dropSession(s *session) {
 	user := s.ref.User
 	unset(g, g.sessions, s.ref.Session)
+	g.tune(s.intents, -1)
 	if n := g.gateways[s.ref.Gateway]; n > 1 {
 		set(g, g.gateways, s.ref.Gateway, n-1)
 	} else {
@@ -68,7 +74,7 @@ func (g *Guild) dropSession(s *session) {
 		return
 	}
 	unset(g, g.online, user)
-	unset(g, g.hidden, user)
+	g.hide(user, nil)
 }
 
 // attached returns the session that a request came from, nil when it is not, or
@@ -149,50 +155,11 @@ func (g *Guild) announcePresence(before proto.Presence, but string) {
 	if before.Status == after.Status && slices.EqualFunc(before.Activities, after.Activities, same) {
 		return
 	}
-	to := audience(nil)
+	d := Dispatch{Event: "PRESENCE_UPDATE", Intent: proto.IntentGuildPresences}
 	if but != "" {
-		to = func(s *session) bool { return s.ref.Session != but }
+		d.Except = []string{but}
 	}
-	g.dispatch("PRESENCE_UPDATE", proto.IntentGuildPresences, to, after)
-}
-
-// snapshot returns the guild as m sees it, or all of it for a nil m.
-func (g *Guild) snapshot(m *proto.Member, presences bool) proto.GuildCreate {
-	var hidden map[proto.Snowflake]bool
-	if m != nil {
-		hidden = g.hiddenFrom(m)
-	}
-	large := len(g.members) > maxEagerMembers
-	s := proto.GuildCreate{
-		Guild: g.object(), Large: large, MemberCount: len(g.members),
-		VoiceStates: []proto.VoiceState{}, Members: []proto.Member{}, Channels: []proto.Channel{},
-		Presences: []proto.Presence{}, Threads: []json.RawMessage{}, StageInstances: []json.RawMessage{},
-		GuildScheduledEvents: []json.RawMessage{}, SoundboardSounds: []json.RawMessage{},
-	}
-	if m != nil {
-		s.JoinedAt = m.JoinedAt
-	}
-	for _, ch := range g.sortedChannels() {
-		if !hidden[ch.ID] {
-			s.Channels = append(s.Channels, *ch)
-		}
-	}
-	for _, user := range slices.Sorted(maps.Keys(g.members)) {
-		v := g.voice[user]
-		if v != nil && !hidden[v.channel] {
-			state := g.voiceObject(v)
-			state.Member = nil // it is in Members
-			s.VoiceStates = append(s.VoiceStates, state)
-		}
-		p := g.presence(user)
-		if !large || g.members[user] == m || v != nil || p.Status != "offline" {
-			s.Members = append(s.Members, *g.members[user])
-		}
-		if presences && p.Status != "offline" {
-			s.Presences = append(s.Presences, p)
-		}
-	}
-	return s
+	g.dispatchAll(d, after)
 }
 
 // membersRequest answers op 8 with as many chunks as it takes.
@@ -245,7 +212,7 @@ func (g *Guild) sendChunks(s *session, q *proto.RequestGuildMembersData, found [
 				}
 			}
 		}
-		g.dispatch("GUILD_MEMBERS_CHUNK", 0, only(s.ref.Session), chunk)
+		g.dispatchTo(s, "GUILD_MEMBERS_CHUNK", 0, encode(chunk))
 	}
 }
 
@@ -266,7 +233,7 @@ func (g *Guild) membersNamed(prefix string, limit int) []proto.Member {
 	found := []proto.Member{}
 	prefix = strings.ToLower(prefix)
 	begins := func(name *string) bool { return name != nil && strings.HasPrefix(strings.ToLower(*name), prefix) }
-	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+	for _, id := range g.memberIDs() {
 		if len(found) >= limit {
 			break
 		}

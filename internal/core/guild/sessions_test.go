@@ -15,7 +15,7 @@ func TestAttachSendsTheGuildAsSeen(t *testing.T) {
 	h.join(mod, voiceID)
 	h.want(h.admin(OpOverwritePut, `{"type":1,"deny":"1024"}`, "channel=201", "target=2"), 204, 0)
 	h.attach(ann)
-	h.wantEvents("PRESENCE_UPDATE→s3,s4", "GUILD_CREATE→s2")
+	h.wantEvents("PRESENCE_UPDATE→all but s2", "GUILD_CREATE→s2")
 	s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
 	if len(s.Channels) != 4 || len(s.VoiceStates) != 1 || s.VoiceStates[0].UserID != bob || len(s.Members) != 5 || s.MemberCount != 5 ||
 		len(s.Presences) != 3 || s.Large || len(s.Roles) != 4 || s.JoinedAt.IsZero() {
@@ -136,7 +136,7 @@ func TestMembersRequest(t *testing.T) {
 		}
 	}
 	h.step(Request{Attach: &Attach{SessionRef: ref(bot), Intents: proto.IntentGuilds}})
-	if s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]; !s.Large || len(s.Members) != 2 || s.MemberCount != 1505 || len(s.Presences) != 0 {
+	if s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]; !s.Large || len(s.Members) != 1 || s.MemberCount != 1505 || len(s.Presences) != 0 {
 		t.Fatalf("%d members of a large guild", len(s.Members))
 	}
 	h.step(Request{Members: &MembersRequest{SessionRef: ref(bot), Query: proto.RequestGuildMembersData{Query: text("")}}})
@@ -147,7 +147,7 @@ func TestMemberSeesItsOwnUpdateWithoutTheIntent(t *testing.T) {
 	h := newHouse(t)
 	h.step(Request{Attach: &Attach{SessionRef: ref(ann), Intents: proto.IntentGuilds}})
 	h.want(h.as(ann, OpMemberUpdate, `{"nick":"A"}`, "user=2"), 200, 0)
-	h.wantEvents("GUILD_MEMBER_UPDATE→all", "GUILD_MEMBER_UPDATE→s2")
+	h.wantEvents("GUILD_MEMBER_UPDATE→s2") // and nobody else is there to be told
 	renamed := *testUser(ann)
 	renamed.Username = "anna"
 	h.want(h.call(Actor{User: renamed}, OpMemberRefresh, ""), 204, 0)
@@ -170,6 +170,123 @@ func TestRoleThatGivesSightShowsChannels(t *testing.T) {
 	h.want(h.as(bob, OpMessageCreate, `{"content":"x"}`, "channel=200"), 403, proto.ErrMissingAccess)
 	h.want(h.as(owner, OpRoleDelete, "", "role=301"), 204, 0)
 	h.wantEvents("GUILD_ROLE_DELETE→all", "CHANNEL_DELETE→s2")
+}
+
+// A bot is sent all members of a guild up to its large_threshold, and of a larger
+// one those in voice and, with the intent, those online.
+func TestLargeGuildsAreSentInPart(t *testing.T) {
+	h := newHouse(t)
+	for i := range proto.Snowflake(100) {
+		h.g.members[5000+i] = &proto.Member{User: &proto.User{ID: 5000 + i}, Roles: []proto.Snowflake{}}
+	}
+	h.attach(ann, bob, mod)
+	h.join(bob, otherID)
+	all := proto.IntentsKnown
+	for _, c := range []struct {
+		intents            proto.Intents
+		threshold          int
+		large              bool
+		members, presences int
+	}{
+		{all, 0, false, 105, 4}, {all, 105, false, 105, 4}, {all, 104, true, 4, 4},
+		{all &^ proto.IntentGuildPresences, 105, false, 105, 0}, {all &^ proto.IntentGuildPresences, 50, true, 2, 0},
+	} {
+		h.step(Request{Attach: &Attach{SessionRef: ref(bot), Bot: true, Intents: c.intents, Large: c.threshold}})
+		s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
+		if s.Large != c.large || len(s.Members) != c.members || len(s.Presences) != c.presences || s.MemberCount != 105 || len(s.VoiceStates) != 1 {
+			t.Errorf("%+v: large %v, %d members, %d presences", c, s.Large, len(s.Members), len(s.Presences))
+		}
+		if s.VoiceStates[0].UserID != bob || s.VoiceStates[0].SessionID != "s3" || s.VoiceStates[0].Member != nil {
+			t.Errorf("voice state %+v", s.VoiceStates[0])
+		}
+	}
+	h.step(Request{Attach: &Attach{SessionRef: ref(bot), Bot: true, Intents: all &^ proto.IntentGuilds}})
+	h.wantEvents()
+}
+
+// What a snapshot shows of somebody is never older than the last change.
+func TestSnapshotsFollowChanges(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann, bob)
+	h.join(bob, otherID)
+	look := func() (s proto.GuildCreate) {
+		h.step(Request{Attach: &Attach{SessionRef: ref(ann), Intents: proto.IntentsKnown}})
+		return dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
+	}
+	look()
+	h.op4(ref(bob), otherID, true, false)
+	h.want(h.admin(OpMemberUpdate, `{"nick":"B"}`, "user=3"), 200, 0)
+	h.step(Request{Presence: &PresenceRequest{SessionRef: ref(bob), Status: proto.PresenceData{Status: "dnd"}}})
+	s := look()
+	if !s.VoiceStates[0].SelfMute || s.Members[2].Nick == nil || s.Presences[1].Status != "dnd" {
+		t.Fatalf("%+v", s)
+	}
+	second := SessionRef{Gateway: "g1", Session: "second", User: bob}
+	h.step(Request{Attach: &Attach{SessionRef: second, Intents: proto.IntentsKnown, Status: &proto.PresenceData{Status: "idle"}}})
+	h.step(Request{Detach: &Detach{ref(bob)}})
+	if s := look(); s.Presences[1].Status != "idle" || len(s.VoiceStates) != 0 {
+		t.Fatalf("%+v", s)
+	}
+	h.want(h.admin(OpMemberUpdate, `{"nick":"C"}`, "user=3"), 200, 0)
+	look()
+	h.want(h.admin(OpMemberUpdate, `{"nick":"D"}`, "user=3"), 200, 0)
+	h.g.Rollback()
+	if s := look(); *s.Members[2].Nick != "C" {
+		t.Fatalf("after a rollback the nick is %s", *s.Members[2].Nick)
+	}
+}
+
+// bigHouse has so many people more, who are online and in one channel.
+func bigHouse(tb testing.TB, n int) *house {
+	h := newHouse(tb)
+	for i := range proto.Snowflake(n) {
+		h.g.members[5000+i] = &proto.Member{User: &proto.User{ID: 5000 + i, Username: fmt.Sprint("user", i)}, Roles: []proto.Snowflake{}}
+	}
+	in := otherID
+	for i := range proto.Snowflake(n) {
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Attach: &Attach{SessionRef: ref(5000 + i), Intents: proto.IntentGuildVoice}}})
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{SessionRef: ref(5000 + i), State: proto.VoiceStateUpdateData{ChannelID: &in}}}})
+	}
+	h.checkVoice()
+	return h
+}
+
+// What one does costs as much among thousands as among a hundred.
+func TestJoinCostsTheSameInABigGuild(t *testing.T) {
+	measure := func(n int) float64 {
+		h := bigHouse(t, n)
+		in, who := otherID, ref(ann)
+		h.attach(ann)
+		return testing.AllocsPerRun(50, func() {
+			h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{SessionRef: who, State: proto.VoiceStateUpdateData{ChannelID: &in}}}})
+			h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{SessionRef: who}}})
+		})
+	}
+	if few, many := measure(100), measure(5000); many > few+2 {
+		t.Errorf("%v allocations among 100, %v among 5,000", few, many)
+	}
+}
+
+// BenchmarkJoin10000 is one join and one leave in a channel of ten thousand.
+func BenchmarkJoin10000(b *testing.B) {
+	h := bigHouse(b, 10_000)
+	h.attach(ann)
+	in, who := otherID, ref(ann)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{SessionRef: who, State: proto.VoiceStateUpdateData{ChannelID: &in}}}})
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Voice: &VoiceRequest{SessionRef: who}}})
+	}
+}
+
+// BenchmarkAttach10000 is one newcomer to a guild where ten thousand are in voice.
+func BenchmarkAttach10000(b *testing.B) {
+	h := bigHouse(b, 10_000)
+	a := &Attach{SessionRef: ref(ann), Intents: proto.IntentGuilds | proto.IntentGuildVoice, Large: 50}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.g.Handle(Input{Wall: h.wall, Request: Request{Guild: guildID, Attach: a}})
+	}
 }
 
 // BenchmarkVoiceUpdate is one self mute in a guild of a thousand people online.

@@ -89,7 +89,7 @@ func (g *Guild) getSnapshot(c *call) (any, error) {
 	if c.admin {
 		m = nil
 	}
-	return g.snapshot(m, true), nil
+	return g.snapshot(view{member: m, presences: true}), nil
 }
 
 func (g *Guild) updateGuild(c *call) (any, error) {

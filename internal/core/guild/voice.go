@@ -56,7 +56,8 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 	}
 	ch := g.channels[*r.State.ChannelID]
 	if ch == nil || !g.mayEnter(m, ch, current) {
-		g.dispatch("VOICE_STATE_UPDATE", proto.IntentGuildVoice, only(s.ref.Session), g.voiceObject(cmp.Or(current, &voiceState{user: r.User, session: r.SessionRef})))
+		stays := g.voiceObject(cmp.Or(current, &voiceState{user: r.User, session: r.SessionRef}))
+		g.dispatchTo(s, "VOICE_STATE_UPDATE", proto.IntentGuildVoice, encode(stays))
 		return
 	}
 	self := selfFlags{
@@ -85,19 +86,12 @@ func (g *Guild) mayEnter(m *proto.Member, ch *proto.Channel, current *voiceState
 	if !p.Has(proto.PermViewChannel | proto.PermConnect) {
 		return false
 	}
-	return ch.UserLimit == 0 || len(g.occupants(ch.ID)) < ch.UserLimit || p.Has(proto.PermMoveMembers)
+	return ch.UserLimit == 0 || len(g.rooms[ch.ID]) < ch.UserLimit || p.Has(proto.PermMoveMembers)
 }
 
 // occupants returns who is in a channel, by user id.
 func (g *Guild) occupants(channel proto.Snowflake) []*voiceState {
-	var in []*voiceState
-	for _, v := range g.voice {
-		if v.channel == channel {
-			in = append(in, v)
-		}
-	}
-	slices.SortFunc(in, func(a, b *voiceState) int { return cmp.Compare(a.user, b.user) })
-	return in
+	return slices.SortedFunc(maps.Values(g.rooms[channel]), func(a, b *voiceState) int { return cmp.Compare(a.user, b.user) })
 }
 
 // enter begins a new join of m in ch with a session, ending the join there was.
@@ -110,7 +104,7 @@ func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self s
 	v.suppress = g.suppressed(m, ch, v)
 	v.node = g.placeIn(ch)
 	v.enforced = g.flags(v)
-	set(g, g.voice, v.user, v)
+	g.setVoice(v)
 	g.announceVoice(old, v)
 	if old != nil {
 		// The same session goes over by itself and needs its old connection for
@@ -128,7 +122,7 @@ func (g *Guild) nextJoin() uint64 {
 // placeIn returns the voice server for a channel: the one where people of the
 // channel are, else the best there is, else "".
 func (g *Guild) placeIn(ch *proto.Channel) string {
-	for _, v := range g.occupants(ch.ID) {
+	for _, v := range g.rooms[ch.ID] {
 		if _, alive := g.cfg.Nodes.get(v.node); alive {
 			return v.node
 		}
@@ -182,7 +176,7 @@ func (g *Guild) changeVoice(old, next *voiceState) {
 		next.enforced = flags
 		g.command(next.node, VoiceCommand{User: next.user, Join: next.join, Update: &flags})
 	}
-	set(g, g.voice, next.user, next)
+	g.setVoice(next)
 	if next.self != old.self || next.mute != old.mute || next.deaf != old.deaf || next.suppress != old.suppress || next.requested != old.requested {
 		g.announceVoice(old, next)
 	}
@@ -205,7 +199,7 @@ func (g *Guild) refreshVoice(user proto.Snowflake) {
 
 // leaveVoice ends a join.
 func (g *Guild) leaveVoice(v *voiceState, code proto.CloseCode) {
-	unset(g, g.voice, v.user)
+	g.dropVoice(v)
 	g.announceVoice(v, nil)
 	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, End: true, Code: code})
 }
@@ -220,7 +214,7 @@ func (g *Guild) announceVoice(old, next *voiceState) {
 		if g.viewers(next.channel) == nil {
 			told = nil
 		}
-		g.dispatch("VOICE_STATE_UPDATE", proto.IntentGuildVoice, told, g.voiceObject(next))
+		g.dispatchVoice(told, next)
 	}
 	if old == nil || told == nil {
 		return
@@ -233,7 +227,17 @@ func (g *Guild) announceVoice(old, next *voiceState) {
 	}
 	gone := *old
 	gone.channel = 0
-	g.dispatch("VOICE_STATE_UPDATE", proto.IntentGuildVoice, to, g.voiceObject(&gone))
+	g.dispatchVoice(to, &gone)
+}
+
+// dispatchVoice sends VOICE_STATE_UPDATE, for which the session it is about need
+// not wait.
+func (g *Guild) dispatchVoice(to audience, v *voiceState) {
+	if to == nil {
+		g.dispatchAll(Dispatch{Event: "VOICE_STATE_UPDATE", Intent: proto.IntentGuildVoice, Prompt: v.session.Session}, g.voiceObject(v))
+		return
+	}
+	g.dispatch("VOICE_STATE_UPDATE", proto.IntentGuildVoice, to, g.voiceObject(v))
 }
 
 // voiceObject returns a voice state as clients see it; one without a channel is
@@ -261,13 +265,13 @@ func (g *Guild) voiceReport(r *VoiceReport) {
 		return
 	}
 	if !r.Connected {
-		unset(g, g.voice, v.user)
+		g.dropVoice(v)
 		g.announceVoice(v, nil)
 		return
 	}
 	next := *v
 	next.worker, next.transport = r.Worker, r.Transport
-	set(g, g.voice, v.user, &next)
+	g.setVoice(&next)
 	// The token may be older than the last change, which the voice server could
 	// not match to a join it did not know.
 	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &next.enforced})
@@ -289,7 +293,7 @@ func (g *Guild) NodesChanged(wall time.Time) Output {
 		}
 		next.join, next.worker, next.transport = g.nextJoin(), 0, ""
 		next.enforced = g.flags(&next)
-		set(g, g.voice, user, &next)
+		g.setVoice(&next)
 		// A server that was only cut off must not keep the old join.
 		g.command(old.node, VoiceCommand{User: user, Join: old.join, End: true, Moved: true, Code: CloseDisconnected})
 		g.sendServer(&next)
