@@ -4,7 +4,7 @@ package session
 // that the client missed. It is bounded in frames and in bytes; the oldest go
 // first. The zero Buffer holds nothing.
 type Buffer struct {
-	maxFrames, maxBytes int
+	maxFrames, maxBytes, maxFrame int
 
 	ring  [][]byte // frames last-count+1 … last, from head on
 	head  int
@@ -13,20 +13,25 @@ type Buffer struct {
 	last  uint64
 }
 
-// NewBuffer returns a buffer of at most so many frames and bytes.
-func NewBuffer(maxFrames, maxBytes int) Buffer {
-	return Buffer{maxFrames: maxFrames, maxBytes: maxBytes}
+// NewBuffer returns a buffer of at most so many frames and bytes, that holds no
+// frame of more than maxFrame bytes.
+func NewBuffer(maxFrames, maxBytes, maxFrame int) Buffer {
+	return Buffer{maxFrames: maxFrames, maxBytes: maxBytes, maxFrame: maxFrame}
 }
 
 // Append keeps frame, which the caller must not change afterwards, under its
 // sequence number. Numbers follow each other; after a jump only the new frame is
-// held. They begin at 1, so that 0 can say "none". A frame over the byte bound is
-// not held, nor anything before it.
+// held. They begin at 1, so that 0 can say "none". A frame that is too long is not
+// held, nor anything before it.
 func (b *Buffer) Append(seq uint64, frame []byte) {
 	if b.count > 0 && seq != b.last+1 {
 		b.clear()
 	}
 	b.last = seq
+	if len(frame) > b.maxFrame {
+		b.clear()
+		return
+	}
 	b.bytes += len(frame)
 	b.push(frame)
 	for b.count > 0 && (b.count > b.maxFrames || b.bytes > b.maxBytes) {

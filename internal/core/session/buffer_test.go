@@ -11,7 +11,7 @@ import (
 )
 
 func TestBufferReplaysWhatWasMissed(t *testing.T) {
-	b := NewBuffer(3, 100)
+	b := NewBuffer(3, 100, 100)
 	for seq := uint64(1); seq <= 5; seq++ {
 		b.Append(seq, fmt.Append(nil, seq))
 	}
@@ -35,7 +35,7 @@ func TestBufferReplaysWhatWasMissed(t *testing.T) {
 }
 
 func TestBufferDropsAFrameOverItsBoundAndAllBefore(t *testing.T) {
-	b := NewBuffer(10, 10)
+	b := NewBuffer(10, 10, 10)
 	b.Append(1, make([]byte, 4))
 	b.Append(2, make([]byte, 11))
 	if _, ok := b.Since(1); ok {
@@ -50,7 +50,7 @@ func TestBufferDropsAFrameOverItsBoundAndAllBefore(t *testing.T) {
 func TestBufferAgreesWithAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		maxFrames, maxBytes := rapid.IntRange(1, 20).Draw(t, "frames"), rapid.IntRange(1, 200).Draw(t, "bytes")
-		b := NewBuffer(maxFrames, maxBytes)
+		b := NewBuffer(maxFrames, maxBytes, maxBytes)
 		var all [][]byte // frame seq is all[seq-1]
 		held := 0        // how many of the newest are held
 		t.Repeat(map[string]func(*rapid.T){
@@ -98,7 +98,7 @@ func total(frames [][]byte) (n int) {
 }
 
 func TestBufferAppendDoesNotAllocateInSteadyState(t *testing.T) {
-	b, frame, seq := NewBuffer(64, 1<<20), make([]byte, 100), uint64(0)
+	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), make([]byte, 100), uint64(0)
 	add := func() { seq++; b.Append(seq, frame) }
 	for range 100 {
 		add()
@@ -109,7 +109,7 @@ func TestBufferAppendDoesNotAllocateInSteadyState(t *testing.T) {
 }
 
 func BenchmarkBufferAppend(bench *testing.B) {
-	b, frame, seq := NewBuffer(64, 1<<20), make([]byte, 100), uint64(0)
+	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), make([]byte, 100), uint64(0)
 	bench.ReportAllocs()
 	for bench.Loop() {
 		seq++
@@ -130,5 +130,28 @@ func TestLimiterCountsPerWindow(t *testing.T) {
 	}
 	if !l.Allow(now.Add(time.Minute)) {
 		t.Error("the next window does not begin")
+	}
+}
+
+func TestBufferHoldsNoLongFrame(t *testing.T) {
+	b := NewBuffer(10, 1000, 100)
+	b.Append(1, make([]byte, 100))
+	b.Append(2, make([]byte, 101))
+	b.Append(3, make([]byte, 5))
+	if _, ok := b.Since(1); ok {
+		t.Error("replays without a frame")
+	}
+	if frames, ok := b.Since(2); !ok || len(frames) != 1 {
+		t.Errorf("%d frames after the long one, %v", len(frames), ok)
+	}
+	if frames, ok := b.Since(3); !ok || len(frames) != 0 {
+		t.Errorf("%d frames after the last, %v", len(frames), ok)
+	}
+	b.Append(4, make([]byte, 101))
+	if frames, bytes := b.Len(); frames != 0 || bytes != 0 {
+		t.Errorf("holds %d frames, %d bytes", frames, bytes)
+	}
+	if _, ok := b.Since(4); !ok {
+		t.Error("a client that has everything cannot resume")
 	}
 }

@@ -91,6 +91,10 @@ func handleResume(d json.RawMessage) Step {
 // bearer strips the scheme, which REST needs and the gateway only tolerates.
 func bearer(token string) string { return strings.TrimPrefix(token, "Bot ") }
 
+// LargeThreshold returns from how many members on a guild is large to a bot: what
+// it asks for, between 50 and 250 (Gateway Events, "Identify").
+func LargeThreshold(asked int) int { return min(max(asked, 50), 250) }
+
 // AcceptIntents returns the intents a session runs with: what a bot asked for, and
 // everything for a user. The close code is 0 unless they are refused.
 func AcceptIntents(asked *proto.Intents, bot bool) (proto.Intents, proto.CloseCode) {

@@ -6,12 +6,12 @@ import (
 	"hubbub.dev/hubbub/internal/core/clock"
 )
 
-// A frame that is written alone costs about 10 µs, nearly all of it the system
-// call and the wake-up of its writer; in a burst it costs a tenth. With ten times
-// as long between the rounds of a crowd, writing them takes a tenth of a core,
-// however much happens there.
+// A frame that is written alone costs about 25 µs, nearly all of it the system
+// call and the wake-up of its writer; in a burst it costs a tenth of that. With ten
+// times as long between the rounds of a crowd, writing them takes a tenth of a
+// core, however much happens there.
 const (
-	paceEach = 100 * time.Microsecond // for each receiver
+	paceEach = 250 * time.Microsecond // for each receiver
 	paceMost = time.Second
 	paceFrom = 100 // receivers; fewer are told everything at once
 )

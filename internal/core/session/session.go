@@ -14,6 +14,11 @@ type Config struct {
 	ResumeWindow time.Duration // how long a session outlives its connection
 	ReplayFrames int           // bounds of the resume buffer
 	ReplayBytes  int
+	// ReplayFrame is the longest dispatch that a resume replays. Longer ones are
+	// a guild for one session alone: kept for each of thousands that join a big
+	// guild, they are what fills the memory. A client that was cut before it got
+	// one identifies anew, which costs as much.
+	ReplayFrame int
 }
 
 // A client that is late with its heartbeat by a quarter of the interval is asked
@@ -38,7 +43,7 @@ type Session struct {
 
 // New returns a session that is not connected yet.
 func New(now clock.Time, c *Config) Session {
-	return Session{config: c, buffer: NewBuffer(c.ReplayFrames, c.ReplayBytes), since: now}
+	return Session{config: c, buffer: NewBuffer(c.ReplayFrames, c.ReplayBytes, c.ReplayFrame), since: now}
 }
 
 // Connect gives the session a connection.

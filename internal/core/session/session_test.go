@@ -11,7 +11,7 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-var testConfig = &Config{Heartbeat: 40 * time.Second, ResumeWindow: time.Minute, ReplayFrames: 8, ReplayBytes: 1 << 10}
+var testConfig = &Config{Heartbeat: 40 * time.Second, ResumeWindow: time.Minute, ReplayFrames: 8, ReplayBytes: 1 << 10, ReplayFrame: 1 << 9}
 
 const begin = clock.Time(1)
 

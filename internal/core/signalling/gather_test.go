@@ -16,7 +16,7 @@ import (
 
 const (
 	crowdSize   = 200
-	crowdWindow = 25 * time.Millisecond // over 100 µs for each of them
+	crowdWindow = 60 * time.Millisecond // over 250 µs for each of them
 )
 
 // newCrowd returns a channel of crowdSize where nothing waits, and the connection

@@ -23,6 +23,7 @@ type client struct {
 	token   [32]byte
 	intents proto.Intents
 	shard   [2]int // of the client's own sharding; {0, 0} is none
+	large   int    // large_threshold of a bot, 0 for users
 
 	session session.Session
 	ready   bool     // READY was sent

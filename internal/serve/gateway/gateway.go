@@ -35,6 +35,7 @@ const (
 	// Bounds of what a resume can replay.
 	replayFrames = 1024
 	replayBytes  = 2 << 20
+	replayFrame  = 64 << 10
 	// storeTimeout bounds the look-ups of one Identify.
 	storeTimeout = 10 * time.Second
 	// storeLookups is how many Identifies may be at the store at once; the others
@@ -120,7 +121,7 @@ func New(cfg Config, b Bus, s Store) *Service {
 	g := &Service{
 		cfg: cfg, log: cfg.Log, bus: b, store: s, seed: maphash.MakeSeed(),
 		session: session.Config{
-			Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, ReplayFrames: replayFrames, ReplayBytes: replayBytes,
+			Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, ReplayFrames: replayFrames, ReplayBytes: replayBytes, ReplayFrame: replayFrame,
 		},
 		door:    newDoor(cfg.PendingPerAddress, cfg.FailuresPerMinute),
 		lookups: make(chan struct{}, storeLookups),

@@ -157,6 +157,9 @@ func (l *link) identify(ctx context.Context, d *proto.IdentifyData) (*client, pr
 	if d.Shard != nil {
 		c.shard = *d.Shard
 	}
+	if c.bot {
+		c.large = session.LargeThreshold(d.LargeThreshold)
+	}
 	ready.SessionID = c.id
 	if c.packed {
 		l.conn.SetEncoder(ws.ZlibPayload{})

@@ -156,7 +156,7 @@ func (sh *shard) request(r guild.Request) {
 }
 
 func (sh *shard) attach(c *client, g proto.Snowflake) {
-	sh.request(guild.Request{Guild: g, Attach: &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status}})
+	sh.request(guild.Request{Guild: g, Attach: &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status, Large: c.large}})
 }
 
 // detach takes a session out of a guild for good.

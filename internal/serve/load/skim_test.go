@@ -1,0 +1,30 @@
+package load
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+)
+
+func TestSkimFindsTheNumber(t *testing.T) {
+	long := strings.Repeat("x", 3*skimBuffer)
+	for payload, want := range map[string]int64{
+		`{"op":0,"s":17,"t":"A","d":{}}`:                       17,
+		`{"op":0,"s":17,"t":"A","d":{"pad":"` + long + `"}}`:   17,
+		`{"op":11,"d":{"user_ids":["` + long + `"]},"seq":9}`:  9,
+		`{"op":5,"d":{"speaking":1},"seq":123456789012345678}`: 123456789012345678,
+		`{"op":11,"d":null,"s":null,"t":null}`:                 -1,
+		`{"op":6,"d":{"t":1}}`:                                 -1,
+		``:                                                     -1,
+	} {
+		var seq atomic.Int64
+		seq.Store(-1)
+		if err := skim(iotest.OneByteReader(strings.NewReader(payload)), make([]byte, skimBuffer), &seq); err != nil {
+			t.Fatal(err)
+		}
+		if seq.Load() != want {
+			t.Errorf("%.60s: %d, want %d", payload, seq.Load(), want)
+		}
+	}
+}
