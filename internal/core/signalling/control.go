@@ -33,7 +33,7 @@ func (s *Shard) endByGuild(now clock.Time, x *session, c guild.VoiceCommand) {
 	if code == 0 {
 		code = proto.VoiceCloseDisconnected
 	}
-	s.remove(x)
+	s.remove(now, x)
 	if c.Moved {
 		x.closeBy, x.closeCode = now.Add(moveGrace), code
 	} else {

@@ -17,12 +17,55 @@ func (s *Shard) enter(now clock.Time, x *session) {
 	x.present, x.place = true, len(ch.present)
 	ch.present = append(ch.present, x)
 	ch.newcomers = append(ch.newcomers, x)
+	s.gather(now, ch)
+}
+
+// leaver is a member that has left; before is the first entrance after that, from
+// when on sessions were never told that it was there.
+type leaver struct {
+	user   proto.Snowflake
+	before uint64
+}
+
+// leave makes a session's end known to the others, in the same way.
+func (s *Shard) leave(now clock.Time, x *session) {
+	if !x.present {
+		return
+	}
+	ch := x.channel
+	if x.isNewcomer() {
+		s.round(ch) // some know of it already
+	}
+	x.present = false
+	last := len(ch.present) - 1
+	ch.present[x.place] = ch.present[last]
+	ch.present[x.place].place = x.place
+	ch.present[last] = nil
+	ch.present = ch.present[:last]
+	ch.leavers = append(ch.leavers, leaver{x.user, ch.entrances + 1})
+	s.gather(now, ch)
+}
+
+// gather holds a round when it may begin now, else as soon as it may.
+func (s *Shard) gather(now clock.Time, ch *channel) {
 	if ch.pace.Round(now, len(ch.present)) {
-		s.tellNewcomers(ch)
+		s.round(ch)
 	} else if !ch.gathering {
 		ch.gathering = true
 		s.gathering = append(s.gathering, ch)
 	}
+}
+
+// round tells everybody in a channel who has left and who has entered. A user who
+// left and came back has left first: newcomers that leave have a round of their
+// own before.
+func (s *Shard) round(ch *channel) {
+	leavers := ch.leavers
+	ch.leavers = nil
+	for _, l := range leavers {
+		s.tellThose(ch, entry{before: l.before, gone: true}, func(int) []byte { return encodeDisconnect(l.user) })
+	}
+	s.tellNewcomers(ch)
 }
 
 // isNewcomer reports whether the others have yet to be told of a session.
@@ -86,10 +129,10 @@ func (s *Shard) Due() (at clock.Time) {
 // Tell tells what has gathered and is due.
 func (s *Shard) Tell(now clock.Time) {
 	s.gathering = slices.DeleteFunc(s.gathering, func(ch *channel) bool {
-		if len(ch.newcomers) > 0 && !ch.pace.Round(now, len(ch.present)) {
+		if len(ch.newcomers)+len(ch.leavers) > 0 && !ch.pace.Round(now, len(ch.present)) {
 			return false
 		}
-		s.tellNewcomers(ch)
+		s.round(ch)
 		ch.gathering = false
 		return true
 	})

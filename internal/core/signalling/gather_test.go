@@ -134,10 +134,11 @@ func TestNewcomerThatIsHeardOrGoneIsToldOfFirst(t *testing.T) {
 	r.take(d)
 	r.shard.Closed(r.now, c, 1000)
 	r.drain()
-	r.wantTold(first, "11 1003 1004", "13 1003")
-	r.wantTold(d, "13 1003")
+	r.wantTold(first, "11 1003 1004")
+	r.wantTold(d)
 	r.settle()
-	r.wantTold(first)
+	r.wantTold(first, "13 1003")
+	r.wantTold(d, "13 1003")
 	if e := r.enters(1005); r.told(e)[2] != "11 203 users" {
 		t.Error("the newcomer was told of others than those present")
 	}
@@ -330,4 +331,34 @@ func TestResumeStartsOverWithWhoIsGone(t *testing.T) {
 	r.shard.Closed(r.now, b, 1000)
 	r.drain()
 	r.wantTold(r.resume(9, claims(3, 1), got[1].Seq), "9", "13 2", "11 1", "5 1")
+}
+
+func TestLeaversOfACrowdAreToldOfTogether(t *testing.T) {
+	r, first := newCrowd(t)
+	leaves := func(user proto.Snowflake) {
+		r.shard.Closed(r.now, ConnID(user), 1000)
+		r.drain()
+	}
+	leaves(10)
+	r.wantTold(first, "13 10")
+	leaves(11)
+	again := r.identify(9, claims(11, 2)) // the same user, with a join of its own
+	r.frame(again, proto.VoiceOpSelectProtocol, selectUDP)
+	leaves(12)
+	r.wantTold(again, "2", "4", "11 198 users") // and 12 among them
+	r.wantTold(first)
+	r.settle()
+	r.wantTold(first, "13 11", "13 12", "11 11")
+	r.wantTold(again, "13 12")
+
+	// Who comes back and is heard is gone before it is back.
+	leaves(13)
+	r.enters(1300)
+	leaves(14)
+	back := r.identify(9, claims(14, 2))
+	r.frame(back, proto.VoiceOpSelectProtocol, selectUDP)
+	r.speaks(14, true)
+	r.wantTold(first, "13 13", "13 14", "11 1300 14", "5 14")
+	r.settle()
+	r.wantTold(first)
 }

@@ -106,7 +106,7 @@ func (s *Shard) refresh(x *session) {
 	case !x.isNewcomer():
 		s.tellSpeaking(x)
 	case now != 0:
-		s.tellNewcomers(x.channel) // for whom its packets are about to come
+		s.round(x.channel) // for whom its packets are about to come
 	}
 }
 
@@ -125,6 +125,7 @@ type channel struct {
 
 	entrances uint64     // so far
 	newcomers []*session // present, whom the others have yet to be told of
+	leavers   []leaver   // gone, the same
 	pace      limit.Pace // of the rounds in which they are
 	gathering bool       // is in Shard.gathering
 }
@@ -180,24 +181,6 @@ func (s *Shard) tellThose(ch *channel, e entry, encode func(version int) []byte)
 		}
 		s.emit(Output{Conn: x.conn, Frame: frame})
 	}
-}
-
-// leave tells the others that a session is gone.
-func (s *Shard) leave(x *session) {
-	if !x.present {
-		return
-	}
-	ch := x.channel
-	if x.isNewcomer() {
-		s.tellNewcomers(ch) // some know of it already
-	}
-	x.present = false
-	last := len(ch.present) - 1
-	ch.present[x.place] = ch.present[last]
-	ch.present[x.place].place = x.place
-	ch.present[last] = nil
-	ch.present = ch.present[:last]
-	s.tellThose(ch, entry{except: x.peer, gone: true}, func(int) []byte { return encodeDisconnect(x.user) })
 }
 
 // tellAbout passes on what a client announced of itself.

@@ -119,7 +119,7 @@ type Shard struct {
 	ssrcs     ssrcs
 	purgeAt   clock.Time
 	unposted  []posting  // what a worker has not taken yet
-	gathering []*channel // where newcomers wait for a round
+	gathering []*channel // where news waits for a round
 
 	outputs, drained []Output
 }
@@ -211,7 +211,7 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 	}
 	if old != nil {
 		s.closeConn(now, old, proto.VoiceCloseDisconnected)
-		s.remove(old)
+		s.remove(now, old)
 	}
 	delete(s.notices, m)
 	s.add(x, a.Claims.Channel)
@@ -325,7 +325,7 @@ func (s *Shard) closeConn(now clock.Time, x *session, code proto.CloseCode) {
 
 // remove takes a session out of its channel and its worker. Its connection, if it
 // has one, stays.
-func (s *Shard) remove(x *session) {
+func (s *Shard) remove(now clock.Time, x *session) {
 	if x.ended {
 		return
 	}
@@ -334,7 +334,7 @@ func (s *Shard) remove(x *session) {
 	delete(s.peers, x.peer)
 	s.post(x.worker, sfu.Command{Remove: &sfu.RemovePeer{Peer: x.peer}})
 	s.vacate(x)
-	s.leave(x)
+	s.leave(now, x)
 	if x.channel.sessions--; x.channel.sessions == 0 {
 		delete(s.channels, x.channel.id)
 	}
@@ -347,7 +347,7 @@ func (s *Shard) end(now clock.Time, x *session) {
 	if x.ended {
 		return
 	}
-	s.remove(x)
+	s.remove(now, x)
 	s.note(now, x.member, notice{join: x.join, ended: true})
 	s.report(x, false)
 }
