@@ -7,7 +7,13 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-const intentInvites proto.Intents = 1 << 6
+const (
+	intentInvites proto.Intents = 1 << 6
+
+	// maxListed receivers are listed in any case; more are told apart by the list
+	// of the others, when that is shorter.
+	maxListed = 100
+)
 
 // audience selects the sessions that get an event; nil is all of them.
 type audience func(*session) bool
@@ -23,9 +29,11 @@ func (g *Guild) dispatch(event string, intent proto.Intents, to audience, payloa
 	if !g.anyTuned(intent) {
 		return
 	}
-	chosen := map[string][]string{}
+	chosen, others := map[string][]string{}, map[string][]string{}
 	for id, s := range g.sessions {
-		if to(s) && (intent == 0 || s.intents&intent != 0) {
+		if !to(s) {
+			others[s.ref.Gateway] = append(others[s.ref.Gateway], id)
+		} else if intent == 0 || s.intents&intent != 0 {
 			chosen[s.ref.Gateway] = append(chosen[s.ref.Gateway], id)
 		}
 	}
@@ -34,20 +42,31 @@ func (g *Guild) dispatch(event string, intent proto.Intents, to audience, payloa
 	}
 	d.Data = encode(payload)
 	for _, node := range slices.Sorted(maps.Keys(chosen)) {
-		d.Sessions = chosen[node]
+		d.Sessions, d.Except = chosen[node], nil
+		if len(d.Sessions) > maxListed && len(others[node]) < len(d.Sessions) {
+			d.Sessions, d.Except = nil, others[node]
+		}
 		slices.Sort(d.Sessions)
+		slices.Sort(d.Except)
 		g.sendDispatch(node, d)
 	}
 }
 
-// dispatchAll sends one event to every session that the dispatch does not except.
+// dispatchAll sends one event to every session, less those, all of them attached,
+// that the dispatch excepts.
 func (g *Guild) dispatchAll(d Dispatch, payload any) {
 	if !g.anyTuned(d.Intent) {
 		return
 	}
 	d.Guild, d.Data = g.id, encode(payload)
+	excepted := map[string]int{}
+	for _, id := range d.Except {
+		excepted[g.sessions[id].ref.Gateway]++
+	}
 	for _, node := range slices.Sorted(maps.Keys(g.gateways)) {
-		g.sendDispatch(node, d)
+		if g.gateways[node] > excepted[node] {
+			g.sendDispatch(node, d)
+		}
 	}
 }
 

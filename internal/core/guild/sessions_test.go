@@ -267,6 +267,19 @@ func TestJoinCostsTheSameInABigGuild(t *testing.T) {
 	}
 }
 
+// Among many receivers, those who are not are listed when they are fewer.
+func TestCrowdThatMostMaySeeIsNotListed(t *testing.T) {
+	h := bigHouse(t, 200)
+	h.attach(ann, bob)
+	h.want(h.admin(OpOverwritePut, `{"type":1,"deny":"1024"}`, "channel=202", "target=3"), 204, 0)
+	h.op4(ref(5000), otherID, true, false)
+	h.wantEvents("VOICE_STATE_UPDATE→all but s3")
+	h.want(h.admin(OpOverwritePut, `{"type":0,"deny":"1024"}`, "channel=202", "target=100"), 204, 0)
+	h.want(h.admin(OpOverwritePut, `{"type":1,"allow":"1024"}`, "channel=202", "target=2"), 204, 0)
+	h.op4(ref(5001), otherID, true, false)
+	h.wantEvents("VOICE_STATE_UPDATE→s2,s5001")
+}
+
 // BenchmarkJoin10000 is one join and one leave in a channel of ten thousand.
 func BenchmarkJoin10000(b *testing.B) {
 	h := bigHouse(b, 10_000)

@@ -56,7 +56,7 @@ func TestEventsForACrowdWaitForMore(t *testing.T) {
 	want(t, other, "A")
 	event("B").deliver(sh, now)
 	prompt := event("C")
-	prompt.prompt, prompt.except = one.id, []string{left.id}
+	prompt.prompt, prompt.except = one.id, setOf([]string{left.id})
 	prompt.deliver(sh, now)
 	event("D").deliver(sh, now)
 	want(t, one, "A B C")

@@ -44,7 +44,7 @@ func (g *Service) postAll(m mail) {
 func (g *Service) receiveDispatch(d *guild.Dispatch) {
 	g.metrics.dispatches.Inc()
 	m := &dispatch{
-		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, except: d.Except, prompt: d.Prompt, body: session.Body(d.Event, d.Data),
+		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, except: setOf(d.Except), prompt: d.Prompt, body: session.Body(d.Event, d.Data),
 		opens: d.Event == "GUILD_CREATE", ends: d.Event == "GUILD_DELETE",
 	}
 	if len(d.Sessions) == 1 {
@@ -54,12 +54,24 @@ func (g *Service) receiveDispatch(d *guild.Dispatch) {
 	g.postAll(m)
 }
 
+// setOf returns a list as a set, nil for none.
+func setOf(list []string) map[string]struct{} {
+	if len(list) == 0 {
+		return nil
+	}
+	set := make(map[string]struct{}, len(list))
+	for _, id := range list {
+		set[id] = struct{}{}
+	}
+	return set
+}
+
 // dispatch is one event of a guild, shared by the shards.
 type dispatch struct {
 	guild    proto.Snowflake
 	intent   proto.Intents
 	sessions []string // empty for all that are attached
-	except   []string
+	except   map[string]struct{}
 	prompt   string // one who may wait for it, and so need not
 	body     []byte
 	opens    bool // GUILD_CREATE: those named get the guild's events from now on
@@ -105,7 +117,7 @@ func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
 	if m.opens {
 		sh.seat(c, m.guild)
 	}
-	if c.intents&m.intent == m.intent && !slices.Contains(m.except, c.id) {
+	if _, except := m.except[c.id]; !except && c.intents&m.intent == m.intent {
 		sh.dispatch(now, c, m.body)
 	}
 	if m.ends {
