@@ -32,7 +32,7 @@ type Input struct {
 	Message *proto.Message
 }
 
-// Output is what one input asks for. Writes come first, all or none: when they
+// Output is what one input asks for; it is valid until the next. Writes come first, all or none: when they
 // fail, the guild is rolled back and nothing is sent. Then Messages, in order,
 // then Reply, which is set for a Call only.
 type Output struct {
@@ -107,7 +107,7 @@ type Guild struct {
 	memberJSON   encodings[proto.Member]
 	stateJSON    encodings[voiceState]
 	presenceJSON encodings[*session]
-	lastSnapshot int // bytes
+	scratch      []byte // of snapshots
 
 	in   Input
 	out  Output

@@ -43,7 +43,7 @@ type view struct {
 
 // snapshot returns the guild as somebody sees it, a GuildCreate in JSON. Of a
 // large guild it has the members in voice and, for who gets presences, those
-// online (Gateway Events, "Guild Create").
+// online (Gateway Events, "Guild Create"). It is valid until the next one.
 func (g *Guild) snapshot(to view) json.RawMessage {
 	var hidden map[proto.Snowflake]bool
 	var joined time.Time
@@ -64,8 +64,7 @@ func (g *Guild) snapshot(to view) json.RawMessage {
 			head.Channels = append(head.Channels, *ch)
 		}
 	}
-	b := make([]byte, 0, g.lastSnapshot+g.lastSnapshot/8)
-	b = append(b, encode(head)...)
+	b := append(g.scratch[:0], encode(head)...)
 	b = append(b[:len(b)-1], `,"voice_states":[`...)
 	for _, user := range g.memberIDs() {
 		if v := g.voice[user]; v != nil && !hidden[v.channel] {
@@ -92,7 +91,7 @@ func (g *Guild) snapshot(to view) json.RawMessage {
 		}
 	}
 	b = append(b, `]}`...)
-	g.lastSnapshot = len(b)
+	g.scratch = b
 	return b
 }
 
