@@ -12,7 +12,7 @@ import (
 // core, however much happens there.
 const (
 	paceEach = 250 * time.Microsecond // for each receiver
-	paceMost = time.Second
+	paceMost = 2 * time.Second
 	paceFrom = 100 // receivers; fewer are told everything at once
 )
 

@@ -10,7 +10,7 @@ import (
 func TestPaceGrowsWithTheCrowd(t *testing.T) {
 	for receivers, wait := range map[int]time.Duration{
 		0: 0, 1: 0, 99: 0, 100: 25 * time.Millisecond, 2000: 500 * time.Millisecond,
-		4000: time.Second, 1_000_000: time.Second,
+		4000: time.Second, 8000: 2 * time.Second, 1_000_000: 2 * time.Second,
 	} {
 		var p Pace
 		now := clock.Time(1)

@@ -41,7 +41,7 @@
 // are sent only for members whose client announced them (with the same two
 // opcodes), so that a join stays at about 1,000 bytes for all others.
 //
-// In a crowd newcomers gather for some milliseconds, at most a second, and are
+// In a crowd newcomers gather for some milliseconds, at most two seconds, and are
 // told of in one payload (session.Pace). Whatever else is told of a newcomer, that
 // it is heard or gone, waits for no round: the newcomers are told of first.
 package signalling
