@@ -362,3 +362,25 @@ func TestLeaversOfACrowdAreToldOfTogether(t *testing.T) {
 	r.settle()
 	r.wantTold(first)
 }
+
+// BenchmarkEnterAndLeaveCrowd is one member that comes and goes in a channel of a
+// thousand, both told in a round.
+func BenchmarkEnterAndLeaveCrowd(b *testing.B) {
+	r := newRoom(b)
+	for user := range 1000 {
+		r.join(9, proto.Snowflake(user+1))
+	}
+	s := r.shard
+	b.ReportAllocs()
+	for user := proto.Snowflake(2000); b.Loop(); user++ {
+		conn := r.identify(9, claims(user, 1))
+		s.Frame(r.now, conn, Frame{Op: proto.VoiceOpSelectProtocol, D: json.RawMessage(selectUDP)})
+		r.now = r.now.Add(time.Second)
+		s.Tell(r.now)
+		s.Closed(r.now, conn, 1000)
+		r.now = r.now.Add(time.Second)
+		s.Tell(r.now)
+		s.Drain()
+		clear(r.inbox)
+	}
+}

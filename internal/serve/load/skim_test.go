@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,4 +28,15 @@ func TestSkimFindsTheNumber(t *testing.T) {
 			t.Errorf("%.60s: %d, want %d", payload, seq.Load(), want)
 		}
 	}
+}
+
+func FuzzSkim(f *testing.F) {
+	f.Add([]byte(`{"op":0,"s":17,"t":"A","d":{}}`), uint8(1))
+	f.Add([]byte(`{"op":11,"d":{},"seq":99999999999999999999}`), uint8(64))
+	f.Fuzz(func(t *testing.T, payload []byte, more uint8) {
+		var seq atomic.Int64
+		if err := skim(bytes.NewReader(payload), make([]byte, numberWithin+1+int(more)), &seq); err != nil || seq.Load() < 0 {
+			t.Fatal(err, seq.Load())
+		}
+	})
 }
