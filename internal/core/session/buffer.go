@@ -6,7 +6,7 @@ package session
 type Buffer struct {
 	maxFrames, maxBytes, maxFrame int
 
-	ring  [][]byte // frames last-count+1 … last, from head on
+	ring  []*Payload // frames last-count+1 … last, from head on
 	head  int
 	count int
 	bytes int
@@ -19,20 +19,19 @@ func NewBuffer(maxFrames, maxBytes, maxFrame int) Buffer {
 	return Buffer{maxFrames: maxFrames, maxBytes: maxBytes, maxFrame: maxFrame}
 }
 
-// Append keeps frame, which the caller must not change afterwards, under its
-// sequence number. Numbers follow each other; after a jump only the new frame is
+// Append keeps a frame under its sequence number. Numbers follow each other; after a jump only the new frame is
 // held. They begin at 1, so that 0 can say "none". A frame that is too long is not
 // held, nor anything before it.
-func (b *Buffer) Append(seq uint64, frame []byte) {
+func (b *Buffer) Append(seq uint64, frame *Payload) {
 	if b.count > 0 && seq != b.last+1 {
 		b.clear()
 	}
 	b.last = seq
-	if len(frame) > b.maxFrame {
+	if len(frame.bytes) > b.maxFrame {
 		b.clear()
 		return
 	}
-	b.bytes += len(frame)
+	b.bytes += len(frame.bytes)
 	b.push(frame)
 	for b.count > 0 && (b.count > b.maxFrames || b.bytes > b.maxBytes) {
 		b.pop()
@@ -48,7 +47,7 @@ func (b *Buffer) Since(seq uint64) (frames [][]byte, ok bool) {
 	missed := int(b.last - seq)
 	frames = make([][]byte, 0, missed)
 	for i := b.count - missed; i < b.count; i++ {
-		frames = append(frames, b.ring[(b.head+i)%len(b.ring)])
+		frames = append(frames, b.ring[(b.head+i)%len(b.ring)].bytes)
 	}
 	return frames, true
 }
@@ -69,9 +68,9 @@ func (b *Buffer) Last() uint64 { return b.last }
 // Len returns how many frames and bytes are held.
 func (b *Buffer) Len() (frames, bytes int) { return b.count, b.bytes }
 
-func (b *Buffer) push(frame []byte) {
+func (b *Buffer) push(frame *Payload) {
 	if b.count == len(b.ring) {
-		grown := make([][]byte, max(4, 2*len(b.ring)))
+		grown := make([]*Payload, max(4, 2*len(b.ring)))
 		for i := range b.count {
 			grown[i] = b.ring[(b.head+i)%len(b.ring)]
 		}
@@ -82,7 +81,7 @@ func (b *Buffer) push(frame []byte) {
 }
 
 func (b *Buffer) pop() {
-	b.bytes -= len(b.ring[b.head])
+	b.bytes -= len(b.ring[b.head].bytes)
 	b.ring[b.head] = nil
 	b.head = (b.head + 1) % len(b.ring)
 	b.count--

@@ -13,7 +13,7 @@ import (
 func TestBufferReplaysWhatWasMissed(t *testing.T) {
 	b := NewBuffer(3, 100, 100)
 	for seq := uint64(1); seq <= 5; seq++ {
-		b.Append(seq, fmt.Append(nil, seq))
+		b.Append(seq, &Payload{fmt.Append(nil, seq)})
 	}
 	for _, c := range []struct {
 		since uint64
@@ -36,8 +36,8 @@ func TestBufferReplaysWhatWasMissed(t *testing.T) {
 
 func TestBufferDropsAFrameOverItsBoundAndAllBefore(t *testing.T) {
 	b := NewBuffer(10, 10, 10)
-	b.Append(1, make([]byte, 4))
-	b.Append(2, make([]byte, 11))
+	b.Append(1, &Payload{make([]byte, 4)})
+	b.Append(2, &Payload{make([]byte, 11)})
 	if _, ok := b.Since(1); ok {
 		t.Error("an oversize frame is said to be replayable")
 	}
@@ -56,7 +56,7 @@ func TestBufferAgreesWithAModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				all = append(all, make([]byte, rapid.IntRange(0, 60).Draw(t, "size")))
-				b.Append(uint64(len(all)), all[len(all)-1])
+				b.Append(uint64(len(all)), &Payload{all[len(all)-1]})
 				held++
 				for size := total(all[len(all)-held:]); held > maxFrames || size > maxBytes; held-- {
 					size -= len(all[len(all)-held])
@@ -98,7 +98,7 @@ func total(frames [][]byte) (n int) {
 }
 
 func TestBufferAppendDoesNotAllocateInSteadyState(t *testing.T) {
-	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), make([]byte, 100), uint64(0)
+	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), &Payload{make([]byte, 100)}, uint64(0)
 	add := func() { seq++; b.Append(seq, frame) }
 	for range 100 {
 		add()
@@ -109,7 +109,7 @@ func TestBufferAppendDoesNotAllocateInSteadyState(t *testing.T) {
 }
 
 func BenchmarkBufferAppend(bench *testing.B) {
-	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), make([]byte, 100), uint64(0)
+	b, frame, seq := NewBuffer(64, 1<<20, 1<<20), &Payload{make([]byte, 100)}, uint64(0)
 	bench.ReportAllocs()
 	for bench.Loop() {
 		seq++
@@ -135,9 +135,9 @@ func TestLimiterCountsPerWindow(t *testing.T) {
 
 func TestBufferHoldsNoLongFrame(t *testing.T) {
 	b := NewBuffer(10, 1000, 100)
-	b.Append(1, make([]byte, 100))
-	b.Append(2, make([]byte, 101))
-	b.Append(3, make([]byte, 5))
+	b.Append(1, &Payload{make([]byte, 100)})
+	b.Append(2, &Payload{make([]byte, 101)})
+	b.Append(3, &Payload{make([]byte, 5)})
 	if _, ok := b.Since(1); ok {
 		t.Error("replays without a frame")
 	}
@@ -147,7 +147,7 @@ func TestBufferHoldsNoLongFrame(t *testing.T) {
 	if frames, ok := b.Since(3); !ok || len(frames) != 0 {
 		t.Errorf("%d frames after the last, %v", len(frames), ok)
 	}
-	b.Append(4, make([]byte, 101))
+	b.Append(4, &Payload{make([]byte, 101)})
 	if frames, bytes := b.Len(); frames != 0 || bytes != 0 {
 		t.Errorf("holds %d frames, %d bytes", frames, bytes)
 	}

@@ -23,15 +23,23 @@ func Reconnect() []byte { return reconnect }
 // The caller must not change it.
 func InvalidSession() []byte { return invalidSession }
 
-// Body returns the part of a dispatch that is the same for every receiver, from
-// the event's name to the closing brace. It goes behind a Head.
-func Body(event string, data []byte) []byte {
+// Payload is the part of a dispatch that is the same for every receiver, from the
+// event's name to the closing brace. It goes behind a head. It is handed on by
+// address, which is a third of a slice: thousands of sessions keep the last
+// thousand events of a crowd.
+type Payload struct{ bytes []byte }
+
+// Bytes returns the payload, which must not be changed.
+func (p *Payload) Bytes() []byte { return p.bytes }
+
+// Body returns the payload of an event.
+func Body(event string, data []byte) *Payload {
 	b := make([]byte, 0, len(`"t":"","d":}`)+len(event)+len(data))
 	b = append(b, `"t":"`...)
 	b = append(b, event...)
 	b = append(b, `","d":`...)
 	b = append(b, data...)
-	return append(b, '}')
+	return &Payload{append(b, '}')}
 }
 
 // AppendHead appends the part of a dispatch that is the receiver's own: the

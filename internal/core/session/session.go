@@ -83,7 +83,7 @@ func (s *Session) Resume(now clock.Time, seq uint64) (missed [][]byte, code prot
 
 // Dispatch numbers a dispatch and keeps its body for a resume. It reports whether
 // there is a connection to send it on.
-func (s *Session) Dispatch(body []byte) (seq uint64, send bool) {
+func (s *Session) Dispatch(body *Payload) (seq uint64, send bool) {
 	s.seq++
 	s.buffer.Append(s.seq, body)
 	return s.seq, s.connected

@@ -21,10 +21,10 @@ func connected() *Session {
 	return &s
 }
 
-func body(n int) []byte { return Body("E", fmt.Append(nil, n)) }
+func body(n int) *Payload { return Body("E", fmt.Append(nil, n)) }
 
 func TestDispatchIsOneObject(t *testing.T) {
-	whole := append(AppendHead(nil, 1<<64-1), Body("GUILD_CREATE", []byte(`{"id":"1"}`))...)
+	whole := append(AppendHead(nil, 1<<64-1), Body("GUILD_CREATE", []byte(`{"id":"1"}`)).Bytes()...)
 	var f proto.GatewayFrame
 	if err := json.Unmarshal(whole, &f); err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestResumeReplaysAndNumbersGoOn(t *testing.T) {
 		t.Fatalf("while cut: %d, %v", seq, send)
 	}
 	missed, code, ok := s.Resume(begin, 2)
-	if !ok || code != 0 || len(missed) != 2 || !bytes.Equal(missed[0], body(3)) || !bytes.Equal(missed[1], body(4)) {
+	if !ok || code != 0 || len(missed) != 2 || !bytes.Equal(missed[0], body(3).Bytes()) || !bytes.Equal(missed[1], body(4).Bytes()) {
 		t.Fatalf("%q, %d, %v", missed, code, ok)
 	}
 	if seq, send := s.Dispatch(body(5)); seq != 5 || !send {

@@ -29,10 +29,10 @@ func eventsFrom(t *testing.T, c *client, seq int) string {
 	return strings.Join(names, " ")
 }
 
-// replayed asks a copy of the session, so that nothing is forgotten.
+// replayed resumes and cuts the session again.
 func replayed(c *client, seq uint64) (bodies [][]byte, ok bool) {
-	s := c.session
-	bodies, _, ok = s.Resume(1, seq)
+	bodies, _, ok = c.session.Resume(1, seq)
+	c.session.Disconnect(1)
 	return bodies, ok
 }
 

@@ -73,7 +73,7 @@ type dispatch struct {
 	sessions []string // empty for all that are attached
 	except   map[string]struct{}
 	prompt   string // one who may wait for it, and so need not
-	body     []byte
+	body     *session.Payload
 	opens    bool // GUILD_CREATE: those named get the guild's events from now on
 	ends     bool // GUILD_DELETE: the guild is gone
 }
@@ -151,7 +151,7 @@ func (m voiceServer) deliver(sh *shard, now clock.Time) {
 type userEvent struct {
 	user  proto.Snowflake
 	guild proto.Snowflake
-	body  []byte
+	body  *session.Payload
 }
 
 func newUserEvent(e *guild.UserEvent) userEvent {

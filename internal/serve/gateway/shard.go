@@ -165,14 +165,14 @@ func (sh *shard) detach(c *client, g proto.Snowflake) {
 	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c)}})
 }
 
-// dispatch gives one session one event; body is shared and not changed.
-func (sh *shard) dispatch(now clock.Time, c *client, body []byte) {
+// dispatch gives one session one event.
+func (sh *shard) dispatch(now clock.Time, c *client, body *session.Payload) {
 	seq, send := c.session.Dispatch(body)
 	if !send {
 		return
 	}
 	var head [40]byte
-	if !c.conn.SendSpliced(session.AppendHead(head[:0], seq), body) {
+	if !c.conn.SendSpliced(session.AppendHead(head[:0], seq), body.Bytes()) {
 		sh.tooSlow(now, c)
 	}
 }

@@ -75,7 +75,7 @@ func TestEventsWhileOpeningWaitForReady(t *testing.T) {
 	register{c}.deliver(sh, 1)
 	sh.disconnect(1, c)
 	joined{guild.Membership{User: 9, Guild: 5}}.deliver(sh, 1)
-	userEvent{user: 9, body: []byte("x")}.deliver(sh, 1)
+	userEvent{user: 9, body: session.Body("E", []byte("1"))}.deliver(sh, 1)
 	if len(p.requests) != 0 || c.session.Seq() != 0 {
 		t.Fatalf("%d requests and %d events before READY", len(p.requests), c.session.Seq())
 	}
