@@ -50,8 +50,8 @@ func (r *room) enters(user proto.Snowflake) ConnID {
 	return conn
 }
 
-// told returns what a connection got since, as "op user…".
-func (r *room) told(conn ConnID) []string {
+// newsFor returns what a connection got since, as "op user…".
+func (r *room) newsFor(conn ConnID) []string {
 	list := []string{}
 	for _, p := range r.take(conn) {
 		users := usersOf(r.t, p)
@@ -83,7 +83,7 @@ func usersOf(t testing.TB, p payload) []proto.Snowflake {
 
 func (r *room) wantTold(conn ConnID, want ...string) {
 	r.t.Helper()
-	if got := r.told(conn); !slices.Equal(got, want) {
+	if got := r.newsFor(conn); !slices.Equal(got, want) {
 		r.t.Errorf("connection %d was told %q, want %q", conn, got, want)
 	}
 }
@@ -139,7 +139,7 @@ func TestNewcomerThatIsHeardOrGoneIsToldOfFirst(t *testing.T) {
 	r.settle()
 	r.wantTold(first, "13 1003")
 	r.wantTold(d, "13 1003")
-	if e := r.enters(1005); r.told(e)[2] != "11 203 users" {
+	if e := r.enters(1005); r.newsFor(e)[2] != "11 203 users" {
 		t.Error("the newcomer was told of others than those present")
 	}
 }
