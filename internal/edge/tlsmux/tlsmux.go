@@ -125,6 +125,7 @@ func (l *Listener) sniff(c net.Conn, place *list.Element) {
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
 	// The request after the first byte is read by net/http through the same
 	// buffer, so its size is net/http's.
+	c = quick(c)
 	p := &peeked{Conn: c, r: bufio.NewReaderSize(c, 4096)}
 	first, err := p.r.Peek(1)
 	l.leave(place)

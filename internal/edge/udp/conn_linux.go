@@ -241,8 +241,9 @@ func (c *Conn) tryReceive(uintptr) bool {
 // pause waits for more datagrams, and for Wake.
 func (c *Conn) pause() error {
 	span := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(c.gather))}
-	if err := unix.TimerfdSettime(c.timer, 0, &span, nil); err != nil {
-		return os.NewSyscallError("timerfd_settime", err)
+	_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(c.timer), 0, uintptr(unsafe.Pointer(&span)), 0, 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("timerfd_settime", errno)
 	}
 	if err := c.listen(0); err != nil {
 		return err
