@@ -35,6 +35,10 @@ import (
 	"hubbub.dev/hubbub/web"
 )
 
+// keepAlive finds connections to hosts that are gone within 30 s, so that heartbeats need
+// not: an answer of the other's kernel is cheaper than one of its program and of this.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 // nodeName names this process on the bus. One process runs every role, so the
 // name need not tell nodes apart yet.
 const nodeName = "hubbub"
@@ -231,7 +235,8 @@ func (n *Node) listen(context.Context) error {
 	if err != nil {
 		return err
 	}
-	inner, err := net.Listen("tcp", n.cfg.HTTP)
+	listening := net.ListenConfig{KeepAliveConfig: keepAlive}
+	inner, err := listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("HTTP port (--http): %w", err)
 	}

@@ -40,7 +40,8 @@ import (
 )
 
 const (
-	defaultHeartbeat    = 13750 * time.Millisecond
+	// defaultHeartbeat is the gateway's too (docs/adr/0020).
+	defaultHeartbeat    = 41250 * time.Millisecond
 	defaultResumeWindow = time.Minute
 	// identifyTimeout is how long a connection may stay without a session. It is
 	// closed with 4009, as one whose session has timed out.
@@ -67,7 +68,7 @@ type Config struct {
 	// SpreadFrom is how many peers of a channel one worker has before others take the
 	// next; 0: signalling.DefaultSpreadFrom.
 	SpreadFrom int
-	// Heartbeat and ResumeWindow are 13.75 s and a minute by default.
+	// Heartbeat and ResumeWindow are 41.25 s and a minute by default.
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
 	Version      string
