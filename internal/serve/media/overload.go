@@ -16,7 +16,7 @@ const (
 	shedStep = 0.2
 	shedMost = 0.9
 	// shedRecovery is what is taken back of it in a second of keeping up.
-	shedRecovery = 0.1
+	shedRecovery = 0.25
 )
 
 // overload decides how much of the deliveries a worker gives up. It falls behind when
