@@ -15,6 +15,9 @@ const (
 	// behind is used again.
 	trimFrom = 8 << 20
 	trimRate = 1 << 20
+	// trimAgain is after how many looks it is done once more: what was sent to clients
+	// is kept until their next heartbeat.
+	trimAgain = 5
 )
 
 // trimmer decides when to collect garbage and give memory back. Calls in progress
@@ -22,13 +25,22 @@ const (
 // runtime's own collection, two minutes later, and for longer in the process's size.
 type trimmer struct {
 	last, trimmed uint64 // bytes allocated since the start: lately, and at the last trim
+	again         int    // looks until it is done once more, 0 for none
 }
 
 // due takes how much was allocated since the start and how much is live, in bytes.
 func (t *trimmer) due(allocated, live uint64) bool {
 	lately, since := allocated-t.last, allocated-t.trimmed
 	t.last = allocated
-	if since < max(trimFrom, live/4) || lately > trimRate*uint64(trimEvery/time.Second) {
+	if t.again > 0 {
+		t.again--
+	}
+	switch {
+	case lately > trimRate*uint64(trimEvery/time.Second):
+		return false
+	case since >= max(trimFrom, live/4):
+		t.again = trimAgain + 1
+	case t.again != 1:
 		return false
 	}
 	t.trimmed = allocated

@@ -21,4 +21,9 @@ func TestMemoryIsTrimmedAfterABurst(t *testing.T) {
 			t.Errorf("step %d: %v", i, got)
 		}
 	}
+	for i := range 2 * trimAgain {
+		if got := trim.due(122*mb, 50*mb); got != (i == trimAgain-2) {
+			t.Errorf("look %d after the last: %v", i, got)
+		}
+	}
 }
