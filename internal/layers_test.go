@@ -22,7 +22,8 @@ var coreMay = map[string][]string{
 	"sfu":        {"bwe"},
 	"session":    {"guild", "token"},
 	"signalling": {"browser", "guild", "native", "session", "sfu", "token"},
-	"guild":      {"token"},
+	"guild":      {"ring", "token"},
+	"fleet":      {"ring"},
 }
 
 // bannedInCore are packages that read clocks, do I/O, block or log.
