@@ -16,6 +16,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"hubbub.dev/hubbub/internal/core/fleet"
+	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/token"
 	"hubbub.dev/hubbub/internal/edge/bus/bustest"
 	"hubbub.dev/hubbub/internal/edge/store"
@@ -41,7 +43,8 @@ func operate(t *testing.T) *operated {
 	b := bustest.New(t)
 	log := slog.New(slog.DiscardHandler)
 	group := run.NewGroup(context.Background(), log)
-	g := guilds.New(guilds.Config{Node: "n1", TokenKey: []byte("key"), Log: log}, b, st)
+	alone := fleet.NewTable(1, fleet.Member{Name: "n1", Roles: fleet.Guilds})
+	g := guilds.New(guilds.Config{Node: "n1", Owner: "n1", Number: 1, View: alone.View, TokenKey: []byte("key"), Log: log}, b, st)
 	if err := g.Start(group); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +53,10 @@ func operate(t *testing.T) *operated {
 		group.Stop()
 		group.Wait()
 	})
-	server := httptest.NewServer(rest.New(rest.Config{Node: "n1", AdminToken: "secret", Log: log}, b, st))
+	server := httptest.NewServer(rest.New(rest.Config{
+		Node: "n1", AdminToken: "secret", Log: log,
+		Route: func(proto.Snowflake) string { return guild.OwnerSubject("n1") },
+	}, b, st))
 	t.Cleanup(server.Close)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	o := &operated{t: t, dir: t.TempDir()}

@@ -44,6 +44,14 @@ type serveCmd struct {
 	Registration     string `help:"Who may make an account: open, invite (by invite link) or closed." env:"HUBBUB_REGISTRATION" default:"invite" enum:"open,invite,closed"`
 	LegacyEncryption bool   `name:"legacy-encryption" help:"Offer xsalsa20_poly1305 to old bot libraries (no replay protection of its own)." env:"HUBBUB_LEGACY_ENCRYPTION"`
 
+	Roles         string `help:"What this node does: gateway, rest, guilds, voice, separated by commas (default: all)." env:"HUBBUB_ROLES" placeholder:"ROLES"`
+	Node          string `help:"Name of this node, different from all others in the fleet (default: the host's, and a number)." env:"HUBBUB_NODE" placeholder:"NAME"`
+	VoiceEndpoint string `name:"voice-endpoint" help:"Where clients reach this node's voice gateway (default: the public URL, the domain, or the address it listens on)." env:"HUBBUB_VOICE_ENDPOINT" placeholder:"HOST:PORT"`
+	NATSListen    string `name:"nats-listen" help:"Where other nodes reach the embedded bus by --nats." env:"HUBBUB_NATS_LISTEN" placeholder:"HOST:PORT"`
+	ClusterListen string `name:"cluster-listen" help:"Where the embedded buses of other nodes reach this one." env:"HUBBUB_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
+	ClusterPeers  string `name:"cluster-peers" help:"Where this node's embedded bus reaches some of the others, separated by commas." env:"HUBBUB_CLUSTER_PEERS" placeholder:"HOST:PORT,…"`
+	BusSecret     string `name:"bus-secret" help:"File with the secret that the nodes' embedded buses ask for." env:"HUBBUB_BUS_SECRET" placeholder:"FILE"`
+
 	NATS     string `name:"nats" help:"NATS cluster to use as the bus (default: embedded)." env:"HUBBUB_NATS" placeholder:"URL"`
 	Database string `help:"postgres://… or sqlite:<file> (default: SQLite in the data directory)." env:"HUBBUB_DATABASE" placeholder:"DSN"`
 
@@ -64,7 +72,13 @@ func (c *serveCmd) Run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
+	secret, err := c.busSecret()
+	if err != nil {
+		return err
+	}
 	n, err := node.Start(ctx, node.Config{
+		Roles: c.Roles, Node: c.Node, VoiceEndpoint: c.VoiceEndpoint,
+		NATSListen: c.NATSListen, ClusterListen: c.ClusterListen, ClusterPeers: list(c.ClusterPeers), BusSecret: secret,
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
 		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
@@ -86,6 +100,26 @@ func (c *serveCmd) Run() error {
 	n.Close(context.Background())
 	log.Info("stopped", "took", time.Since(begin).Round(time.Millisecond))
 	return err
+}
+
+// busSecret reads the secret's file.
+func (c *serveCmd) busSecret() (string, error) {
+	if c.BusSecret == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.BusSecret)
+	if err != nil {
+		return "", fmt.Errorf("--bus-secret: %w", err)
+	}
+	secret := strings.TrimSpace(string(b))
+	if len(secret) < 16 {
+		return "", fmt.Errorf("--bus-secret %s: at least 16 characters, from a random source", c.BusSecret)
+	}
+	return secret, nil
+}
+
+func list(commas string) []string {
+	return strings.FieldsFunc(commas, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 func (c *serveCmd) logger() *slog.Logger {

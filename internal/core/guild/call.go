@@ -175,6 +175,14 @@ func refuse(code int) error {
 // Overloaded is the answer to a Call that found no room or no store.
 func Overloaded() *Result { return Failure(refuse(proto.ErrServiceUnavailable)) }
 
+// Misplaced is the answer to a Call that came to a node which is not the guild's
+// owner, or no longer: nothing of it was done.
+func Misplaced() *Result {
+	r := Overloaded()
+	r.Misplaced = true
+	return r
+}
+
 // base returns what the actor may do in the whole guild.
 func (g *Guild) base(c *call) proto.Permissions {
 	switch {

@@ -98,6 +98,7 @@ type Guild struct {
 
 	voice    map[proto.Snowflake]*voiceState // by user
 	lastJoin uint64
+	gathered *gathered // while it is being rebuilt
 
 	// What follows from the above (index.go), and how it was last encoded.
 	rooms        map[proto.Snowflake]map[proto.Snowflake]*voiceState // voice, by channel and user

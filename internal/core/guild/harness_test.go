@@ -86,7 +86,7 @@ func newHouse(t testing.TB) *house {
 }
 
 func (h *house) announce(node, endpoint string) {
-	if h.nodes.Announce(h.now, VoiceNode{Node: node, Endpoint: endpoint}) {
+	if h.nodes.Announce(VoiceNode{Node: node, Endpoint: endpoint}) {
 		h.out = h.g.NodesChanged(h.wall)
 	}
 }

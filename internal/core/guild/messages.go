@@ -6,7 +6,7 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-// Request is one message to a guild's owner, on the subject of the guild;
+// Request is one message to a guild's owner, on the subject of its node;
 // exactly one field beside Guild is set. Only Call has a reply, a Result.
 type Request struct {
 	Guild    proto.Snowflake  `cbor:"1,keyasint"`
@@ -17,6 +17,11 @@ type Request struct {
 	Presence *PresenceRequest `cbor:"6,keyasint,omitempty"`
 	Call     *Call            `cbor:"7,keyasint,omitempty"`
 	Report   *VoiceReport     `cbor:"8,keyasint,omitempty"`
+	Wake     *Wake            `cbor:"16,keyasint,omitempty"`
+	Present  *Present         `cbor:"17,keyasint,omitempty"`
+	// Forwarded is set once the request has been passed on by a node that is not the
+	// guild's owner; nobody passes it on again.
+	Forwarded bool `cbor:"18,keyasint,omitempty"`
 }
 
 // SessionRef names a gateway session and the node that holds it.
@@ -34,12 +39,18 @@ type Attach struct {
 	Intents proto.Intents       `cbor:"5,keyasint"` // all bits for users
 	Status  *proto.PresenceData `cbor:"6,keyasint,omitempty"`
 	Large   int                 `cbor:"7,keyasint,omitempty"` // large_threshold of a bot; 0 for users
+	// Known is a session that had GUILD_CREATE from an earlier owner and is sent none.
+	// Voice is then where it is in voice, as far as its gateway knows.
+	Known bool                        `cbor:"16,keyasint,omitempty"`
+	Voice *proto.VoiceStateUpdateData `cbor:"17,keyasint,omitempty"`
 }
 
 // Detach ends a session for good (not a resumable cut): its voice state ends
-// too, and the user goes offline with its last session.
+// too, and the user goes offline with its last session. Where it is the gateway that
+// is Leaving, not the client, a call that is connected goes on without a session.
 type Detach struct {
 	SessionRef
+	Leaving bool `cbor:"16,keyasint,omitempty"`
 }
 
 // VoiceRequest is op 4 of a session.
@@ -80,6 +91,8 @@ type Call struct {
 type Result struct {
 	Status int             `cbor:"1,keyasint"`
 	Body   json.RawMessage `cbor:"2,keyasint,omitempty"`
+	// Misplaced says that the guild has another owner, who may be asked again at once.
+	Misplaced bool `cbor:"3,keyasint,omitempty"`
 }
 
 // The operations of Call. Each names its params (p:) and body (b:); the result
@@ -161,6 +174,8 @@ type GatewayMessage struct {
 	Joined      *Membership  `cbor:"4,keyasint,omitempty"` // broadcast: attach the user's sessions
 	Left        *Membership  `cbor:"5,keyasint,omitempty"` // broadcast: detach them, GUILD_DELETE
 	Revoked     *Revocation  `cbor:"6,keyasint,omitempty"` // broadcast
+	Claimed     *Claimed     `cbor:"16,keyasint,omitempty"`
+	VoiceEnded  *VoiceEnded  `cbor:"17,keyasint,omitempty"`
 }
 
 // Dispatch is one event for sessions of one gateway node: for those listed, or
@@ -176,16 +191,20 @@ type Dispatch struct {
 	Data     json.RawMessage `cbor:"5,keyasint"`
 	Except   []string        `cbor:"6,keyasint,omitempty"`
 	Prompt   string          `cbor:"7,keyasint,omitempty"`
+	// Generation is the owner's: events of an owner before the latest are dropped.
+	Generation uint64 `cbor:"16,keyasint,omitempty"`
 }
 
-// VoiceServer becomes VOICE_SERVER_UPDATE for one session. An empty Endpoint is
-// the host that the session's own connection was made to, for a voice server
-// that shares the gateway's port.
+// VoiceServer becomes VOICE_SERVER_UPDATE for one session, which is in Channel now.
+// An empty Endpoint is the host that the session's own connection was made to, for a
+// voice server that shares the gateway's port.
 type VoiceServer struct {
 	Guild    proto.Snowflake `cbor:"1,keyasint"`
 	Session  string          `cbor:"2,keyasint"`
 	Token    string          `cbor:"3,keyasint"`
 	Endpoint string          `cbor:"4,keyasint,omitempty"`
+	Channel  proto.Snowflake `cbor:"16,keyasint,omitempty"`
+	Node     string          `cbor:"17,keyasint,omitempty"`
 }
 
 // UserEvent is an event for every session of a user, such as INTERACTION_CREATE.
@@ -230,7 +249,8 @@ type VoiceFlags struct {
 	Permissions proto.Permissions `cbor:"4,keyasint"`
 }
 
-// VoiceReport is what a voice node tells a guild about one join.
+// VoiceReport is what a voice node tells a guild about one join, in words that are
+// enough for an owner who knows nothing of it.
 type VoiceReport struct {
 	User proto.Snowflake `cbor:"1,keyasint"`
 	Join uint64          `cbor:"2,keyasint"`
@@ -239,26 +259,36 @@ type VoiceReport struct {
 	Connected bool   `cbor:"4,keyasint"`
 	Worker    int    `cbor:"5,keyasint"`
 	Transport string `cbor:"6,keyasint,omitempty"`
+
+	Channel proto.Snowflake `cbor:"16,keyasint,omitempty"`
+	Session string          `cbor:"17,keyasint,omitempty"` // of the gateway, which it joined by
+	Flags   VoiceFlags      `cbor:"18,keyasint,omitempty"` // what is enforced now
 }
 
-// VoiceNode announces a voice server to the guilds, every second and on change.
+// VoiceNode is a voice server as guilds see it.
 type VoiceNode struct {
-	Node     string  `cbor:"1,keyasint"`
-	Region   string  `cbor:"2,keyasint"`
-	Endpoint string  `cbor:"3,keyasint"` // host:port, or empty for the gateway's own
-	Peers    int     `cbor:"4,keyasint"`
-	Load     float64 `cbor:"5,keyasint"` // 0 idle to 1 full
-	Draining bool    `cbor:"6,keyasint,omitempty"`
+	Node     string
+	Region   string
+	Endpoint string // host:port, or empty for the gateway's own
+	Peers    int
+	Load     float64 // 0 idle to 1 full
+	Draining bool
 }
 
 // Subjects of the bus.
 const (
 	SubjectGatewayAll = "gateway.all"
-	SubjectVoiceNodes = "voice.announce"
+	SubjectClaimed    = "guilds.claimed" // for gateways, voice nodes and guild nodes
 )
 
-// Subject returns where requests to a guild go.
-func Subject(g proto.Snowflake) string { return "guild." + g.String() + ".in" }
+// OwnerSubject returns where a guild node takes the requests to all of its guilds. An
+// empty name is that of no node, to whose subject nobody listens.
+func OwnerSubject(node string) string {
+	if node == "" {
+		node = "-"
+	}
+	return "guilds." + node + ".in"
+}
 
 // GatewaySubject returns where messages to a gateway node go.
 func GatewaySubject(node string) string { return "gateway." + node + ".in" }

@@ -4,25 +4,20 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"time"
 
-	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/ring"
 )
 
-// NodeSilence is how long a voice server may be silent before it counts as gone:
-// three of its announcements.
-const NodeSilence = 3 * time.Second
-
-// Nodes is the table of voice servers that announced themselves. One shard owns
-// it. It is not safe for concurrent use.
+// Nodes is the table of the voice servers there are. One shard owns it. It is not
+// safe for concurrent use.
 type Nodes struct {
 	nodes map[string]*node
+	rings map[string]*ring.Ring // by region, those that were asked for
 }
 
 type node struct {
 	VoiceNode
-	heard  clock.Time
-	placed int // channels since the last announcement, whose peers it cannot count yet
+	placed int // channels since it was heard last, whose peers it cannot count yet
 }
 
 // NewNodes returns an empty table.
@@ -30,18 +25,30 @@ func NewNodes() *Nodes { return &Nodes{nodes: map[string]*node{}} }
 
 // Announce records what a voice server says of itself and reports whether that
 // may change where channels go: a node that is new, or back from draining.
-func (n *Nodes) Announce(now clock.Time, v VoiceNode) bool {
+func (n *Nodes) Announce(v VoiceNode) bool {
 	old := n.nodes[v.Node]
-	n.nodes[v.Node] = &node{VoiceNode: v, heard: now}
+	if !sameSeat(old, v) {
+		n.rings = nil
+	}
+	n.nodes[v.Node] = &node{VoiceNode: v}
 	return old == nil || old.Draining && !v.Draining
 }
 
-// Expire forgets the voice servers that fell silent and reports whether there
-// were any.
-func (n *Nodes) Expire(now clock.Time) bool {
+// Replace makes the voice servers of a list all that there are, and reports whether
+// that may change where channels go.
+func (n *Nodes) Replace(list []VoiceNode) (changed bool) {
+	named := make(map[string]bool, len(list))
+	for _, v := range list {
+		named[v.Node] = true
+		changed = n.Announce(v) || changed
+	}
 	before := len(n.nodes)
-	maps.DeleteFunc(n.nodes, func(_ string, v *node) bool { return now.Sub(v.heard) > NodeSilence })
-	return len(n.nodes) < before
+	maps.DeleteFunc(n.nodes, func(name string, _ *node) bool { return !named[name] })
+	if len(n.nodes) < before {
+		n.rings = nil
+		changed = true
+	}
+	return changed
 }
 
 // get returns a voice server that is alive, draining or not.
@@ -53,7 +60,7 @@ func (n *Nodes) get(name string) (VoiceNode, bool) {
 	return v.VoiceNode, true
 }
 
-// pick returns the least loaded voice server for a new channel: in the region
+// pick returns the least loaded voice server: in the region
 // asked for if there is one, and none that drains.
 func (n *Nodes) pick(region string) (VoiceNode, bool) {
 	var best *node

@@ -32,6 +32,10 @@ func (g *Guild) attach(a *Attach) {
 	if old := g.sessions[a.Session]; old != nil && old.ref != a.SessionRef {
 		return
 	}
+	if a.Known {
+		g.attachAgain(a)
+		return
+	}
 	before := g.presence(a.User)
 	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents}
 	s.status, _ = cleanStatus(a.Status)
@@ -93,7 +97,11 @@ func (g *Guild) detach(d *Detach) {
 		return
 	}
 	if v := g.voice[d.User]; v != nil && v.session.Session == d.Session {
-		g.leaveVoice(v, CloseDisconnected)
+		if d.Leaving && v.transport != "" {
+			g.orphan(v)
+		} else {
+			g.leaveVoice(v, CloseDisconnected)
+		}
 	}
 	before := g.presence(d.User)
 	g.dropSession(s)

@@ -42,7 +42,7 @@ func TestAttachTwiceCountsOnce(t *testing.T) {
 	h.attach(ann)
 	h.attach(ann)
 	h.wantEvents("GUILD_CREATE→s2")
-	h.step(Request{Detach: &Detach{ref(ann)}})
+	h.step(Request{Detach: &Detach{SessionRef: ref(ann)}})
 	if !h.g.Idle() || len(h.g.gateways) != 0 || len(h.g.hidden) != 0 || len(h.g.online) != 0 {
 		t.Fatal("something of the session stays")
 	}
@@ -55,7 +55,7 @@ func TestStrangersAndThievesAreIgnored(t *testing.T) {
 	for name, r := range map[string]Request{
 		"attach of a stranger":    {Attach: &Attach{SessionRef: ref(77)}},
 		"attach to another's":     {Attach: &Attach{SessionRef: thief}},
-		"detach of another's":     {Detach: &Detach{thief}},
+		"detach of another's":     {Detach: &Detach{SessionRef: thief}},
 		"presence of another's":   {Presence: &PresenceRequest{SessionRef: thief, Status: proto.PresenceData{Status: "dnd"}}},
 		"members for another's":   {Members: &MembersRequest{SessionRef: thief, Query: proto.RequestGuildMembersData{UserIDs: proto.SnowflakeSet{ann}}}},
 		"voice of another's":      {Voice: &VoiceRequest{SessionRef: thief}},
@@ -94,9 +94,9 @@ func TestPresenceOfManySessions(t *testing.T) {
 	want("dnd")
 	set(second, "online")
 	want("")
-	h.step(Request{Detach: &Detach{ref(ann)}})
+	h.step(Request{Detach: &Detach{SessionRef: ref(ann)}})
 	want("online")
-	h.step(Request{Detach: &Detach{second}})
+	h.step(Request{Detach: &Detach{SessionRef: second}})
 	want("offline")
 }
 
@@ -223,7 +223,7 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 	}
 	second := SessionRef{Gateway: "g1", Session: "second", User: bob}
 	h.step(Request{Attach: &Attach{SessionRef: second, Intents: proto.IntentsKnown, Status: &proto.PresenceData{Status: "idle"}}})
-	h.step(Request{Detach: &Detach{ref(bob)}})
+	h.step(Request{Detach: &Detach{SessionRef: ref(bob)}})
 	if s := look(); s.Presences[1].Status != "idle" || len(s.VoiceStates) != 0 {
 		t.Fatalf("%+v", s)
 	}

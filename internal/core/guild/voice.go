@@ -56,6 +56,9 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 	}
 	ch := g.channels[*r.State.ChannelID]
 	if ch == nil || !g.mayEnter(m, ch, current) {
+		if current == nil {
+			g.tellEnded(&voiceState{user: r.User, session: r.SessionRef}, nil)
+		}
 		stays := g.voiceObject(cmp.Or(current, &voiceState{user: r.User, session: r.SessionRef}))
 		g.dispatchTo(s, "VOICE_STATE_UPDATE", proto.IntentGuildVoice, encode(stays))
 		return
@@ -109,7 +112,7 @@ func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self s
 	if old != nil {
 		// The same session goes over by itself and needs its old connection for
 		// the time it takes; another one has lost its place.
-		g.command(old.node, VoiceCommand{User: v.user, Join: old.join, End: true, Moved: old.session == ref, Code: CloseDisconnected})
+		g.command(old.node, VoiceCommand{User: v.user, Join: old.join, End: true, Moved: old.session == ref || old.session.Gateway == "", Code: CloseDisconnected})
 	}
 	g.sendServer(v)
 }
@@ -131,7 +134,7 @@ func (g *Guild) placeIn(ch *proto.Channel) string {
 	if ch.RTCRegion != nil {
 		region = *ch.RTCRegion
 	}
-	n, _ := g.cfg.Nodes.pick(region)
+	n, _ := g.cfg.Nodes.choose(ch.ID, region)
 	return n.Node
 }
 
@@ -139,7 +142,7 @@ func (g *Guild) placeIn(ch *proto.Channel) string {
 // there is a voice server.
 func (g *Guild) sendServer(v *voiceState) {
 	n, ok := g.cfg.Nodes.get(v.node)
-	if !ok {
+	if !ok || v.session.Gateway == "" {
 		return
 	}
 	claims := token.Voice{
@@ -148,7 +151,7 @@ func (g *Guild) sendServer(v *voiceState) {
 		Bitrate: uint32(g.channels[v.channel].Bitrate), Expires: g.in.Wall.Add(token.VoiceLifetime),
 	}
 	g.out.Messages = append(g.out.Messages, Message{Subject: GatewaySubject(v.session.Gateway), Gateway: &GatewayMessage{
-		VoiceServer: &VoiceServer{Guild: g.id, Session: v.session.Session, Token: claims.Sign(g.cfg.TokenKey), Endpoint: n.Endpoint},
+		VoiceServer: &VoiceServer{Guild: g.id, Session: v.session.Session, Token: claims.Sign(g.cfg.TokenKey), Endpoint: n.Endpoint, Channel: v.channel, Node: v.node},
 	}})
 }
 
@@ -208,6 +211,7 @@ func (g *Guild) leaveVoice(v *voiceState, code proto.CloseCode) {
 // which may be nil: to all who see next's channel and to the user itself, and to
 // those who see only old's that the user is gone.
 func (g *Guild) announceVoice(old, next *voiceState) {
+	g.tellEnded(old, next)
 	told := audience(func(*session) bool { return false })
 	if next != nil {
 		told = func(s *session) bool { return s.ref.User == next.user || g.sees(s, next.channel) }
@@ -257,6 +261,10 @@ func (g *Guild) voiceObject(v *voiceState) proto.VoiceState {
 // voiceReport takes what a voice server says of a join. One that is not current
 // was ended before the voice server knew of it, so it is ended once more.
 func (g *Guild) voiceReport(r *VoiceReport) {
+	if g.gathered != nil {
+		g.gathered.report(r)
+		return
+	}
 	v := g.voice[r.User]
 	if v == nil || v.join != r.Join || v.node != r.Node {
 		if r.Connected {
@@ -284,6 +292,10 @@ func (g *Guild) NodesChanged(wall time.Time) Output {
 	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
 		old := g.voice[user]
 		if _, alive := g.cfg.Nodes.get(old.node); alive {
+			continue
+		}
+		if old.session.Gateway == "" {
+			g.leaveVoice(old, CloseDisconnected) // whoever could tell its client is gone too
 			continue
 		}
 		next := *old

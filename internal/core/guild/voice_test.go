@@ -79,9 +79,9 @@ func TestAnotherSessionTakesOver(t *testing.T) {
 	if c := h.commands(); len(c) != 1 || !c[0].End || c[0].Moved || c[0].Join != first {
 		t.Fatalf("%+v", c)
 	}
-	h.step(Request{Detach: &Detach{ref(ann)}})
+	h.step(Request{Detach: &Detach{SessionRef: ref(ann)}})
 	h.state(ann) // the first session's end does not end the second's voice
-	h.step(Request{Detach: &Detach{second}})
+	h.step(Request{Detach: &Detach{SessionRef: second}})
 	if h.g.voice[ann] != nil {
 		t.Fatal("the session's end leaves its voice state")
 	}
@@ -129,7 +129,7 @@ func TestRefusedJoinIsAnsweredWithTheStateAsItStays(t *testing.T) {
 			c.prepare(h)
 			h.join(ann, c.channel)
 			h.wantEvents("VOICE_STATE_UPDATE→s2")
-			if s := dispatched[proto.VoiceState](h, "VOICE_STATE_UPDATE")[0]; s.ChannelID != nil || len(h.out.Messages) != 1 {
+			if s := dispatched[proto.VoiceState](h, "VOICE_STATE_UPDATE")[0]; s.ChannelID != nil || len(h.out.Messages) != 2 {
 				t.Fatalf("%+v", s)
 			}
 		})
@@ -313,17 +313,15 @@ func TestChannelStaysTogetherAndMovesWhenItsServerIsGone(t *testing.T) {
 	h := newHouse(t)
 	h.attach(ann, bob)
 	h.join(ann, otherID)
-	h.nodes.Announce(h.now, VoiceNode{Node: "v1", Endpoint: "v1:443", Load: 0.9})
+	h.nodes.Announce(VoiceNode{Node: "v1", Endpoint: "v1:443", Load: 0.9})
 	h.announce("v2", "v2:443")
 	h.join(bob, otherID)
 	if server, _ := h.server(); server.Endpoint != "v1:443" {
 		t.Fatal("one channel is on two voice servers")
 	}
 	before := []uint64{h.state(ann).join, h.state(bob).join}
-	h.pass(NodeSilence)
-	h.announce("v2", "v2:443")
-	h.pass(time.Millisecond)
-	if !h.nodes.Expire(h.now) {
+	h.pass(time.Second)
+	if !h.nodes.Replace([]VoiceNode{{Node: "v2", Endpoint: "v2:443"}}) {
 		t.Fatal("v1 is not gone")
 	}
 	h.out = h.g.NodesChanged(h.wall)
@@ -345,7 +343,7 @@ func TestJoinWaitsForAVoiceServer(t *testing.T) {
 	h := newHouse(t)
 	h.attach(ann)
 	h.pass(time.Minute)
-	h.nodes.Expire(h.now)
+	h.nodes.Replace(nil)
 	h.join(ann, voiceID)
 	h.wantEvents("VOICE_STATE_UPDATE→all")
 	if len(h.out.Messages) != 1 {
@@ -363,7 +361,7 @@ func TestPlacementPrefersRegionThenLoad(t *testing.T) {
 		{Node: "a", Region: "x", Load: 0.5}, {Node: "b", Region: "y", Load: 0.9},
 		{Node: "c", Region: "x", Load: 0.1, Draining: true}, {Node: "d", Region: "x", Load: 0.5, Peers: 1},
 	} {
-		n.Announce(1, v)
+		n.Announce(v)
 	}
 	for region, want := range map[string]string{"y": "b", "z": "a"} {
 		if got, _ := n.pick(region); got.Node != want {
@@ -402,7 +400,7 @@ func TestVoiceHoldsUnderAnyOrder(t *testing.T) {
 					rt.Fatalf("%d entered a full channel", u)
 				}
 			},
-			"session ends": func(*rapid.T) { u := user(); h.step(Request{Detach: &Detach{ref(u)}}); h.attach(u) },
+			"session ends": func(*rapid.T) { u := user(); h.step(Request{Detach: &Detach{SessionRef: ref(u)}}); h.attach(u) },
 			"report": func(*rapid.T) {
 				u := user()
 				r := VoiceReport{User: u, Node: "v1", Connected: flag()}
@@ -429,11 +427,11 @@ func TestVoiceHoldsUnderAnyOrder(t *testing.T) {
 			},
 			"servers": func(*rapid.T) {
 				h.pass(2 * time.Second)
-				changed := h.nodes.Expire(h.now)
+				var list []VoiceNode
 				if flag() {
-					changed = h.nodes.Announce(h.now, VoiceNode{Node: "v1", Endpoint: "v1:443"}) || changed
+					list = append(list, VoiceNode{Node: "v1", Endpoint: "v1:443"})
 				}
-				if changed {
+				if h.nodes.Replace(list) {
 					h.out = h.g.NodesChanged(h.wall)
 				}
 			},

@@ -68,7 +68,8 @@ func TestNativeJoin(t *testing.T) {
 			t.Fatal("worker and client have different keys")
 		}
 	}
-	want := guild.VoiceReport{User: 7, Join: 1, Node: "node", Connected: true, Worker: 3, Transport: "udp"}
+	want := guild.VoiceReport{User: 7, Join: 1, Node: "node", Connected: true, Worker: 3, Transport: "udp",
+		Channel: testChannel, Session: "session-7", Flags: guild.VoiceFlags{Mute: true, SelfDeaf: true, Permissions: r.session(7).Permissions}}
 	if len(r.reports) != 1 || r.reports[0].Guild != testGuild || r.reports[0].VoiceReport != want {
 		t.Errorf("reports %+v", r.reports)
 	}

@@ -16,6 +16,7 @@ type session struct {
 	guild.VoiceFlags
 	join    uint64
 	token   string
+	gateway string // session that it joined by
 	version int
 	conn    ConnID // zero while cut
 	channel *channel

@@ -196,7 +196,7 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 		return proto.VoiceCloseRateLimited
 	}
 	x := &session{
-		member: m, join: a.Claims.Join, token: a.Token, worker: a.Worker,
+		member: m, join: a.Claims.Join, token: a.Token, gateway: a.Claims.Session, worker: a.Worker,
 		version: a.Version, conn: conn, addresses: a.Addresses, identified: now,
 		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
@@ -353,10 +353,38 @@ func (s *Shard) end(now clock.Time, x *session) {
 }
 
 func (s *Shard) report(x *session, connected bool) {
-	s.emit(Output{Report: &Report{Guild: x.guild, VoiceReport: guild.VoiceReport{
+	r := s.reportOn(x)
+	r.Connected = connected
+	s.emit(Output{Report: &r})
+}
+
+func (s *Shard) reportOn(x *session) Report {
+	return Report{Guild: x.guild, VoiceReport: guild.VoiceReport{
 		User: x.user, Join: x.join, Node: s.cfg.Node,
-		Connected: connected, Worker: x.worker, Transport: x.transport,
-	}}})
+		Connected: true, Worker: x.worker, Transport: x.transport,
+		Channel: x.channel.id, Session: x.gateway, Flags: x.VoiceFlags,
+	}}
+}
+
+// RollCall returns a report of every session of a guild that has a transport.
+func (s *Shard) RollCall(g proto.Snowflake) []Report {
+	var reports []Report
+	for m, x := range s.members {
+		if m.guild == g && x.transport != "" {
+			reports = append(reports, s.reportOn(x))
+		}
+	}
+	return reports
+}
+
+// ReportAll reports every session that has a transport: the guilds answer with what
+// is to be enforced, or end it.
+func (s *Shard) ReportAll() {
+	for _, x := range s.members {
+		if x.transport != "" {
+			s.report(x, true)
+		}
+	}
 }
 
 // began reports whether the session began with this token.

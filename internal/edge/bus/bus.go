@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,13 +23,23 @@ import (
 )
 
 // Config says which bus to join. With an empty URL a server is embedded, without
-// a TCP listener unless Listen is set.
+// a TCP listener unless Listen is set, and apart from others unless Cluster is.
 type Config struct {
 	URL    string // of an external NATS server or cluster, comma-separated
 	Name   string // of this node, for the server's logs
 	Listen string // host:port for other processes, embedded only; empty for none
+	// Cluster is where other embedded servers reach this one, host:port, and Peers are
+	// where it reaches some of them; they tell it of the rest.
+	Cluster string
+	Peers   []string
+	// Secret is what whoever comes to an embedded server must know, and what this node
+	// says to others. Without it everybody may come.
+	Secret string
 	Log    *slog.Logger
 }
+
+// busUser is the name that goes with the secret.
+const busUser = "hubbub"
 
 // Errors of Request.
 var (
@@ -45,6 +57,9 @@ type Bus struct {
 	nc       *nats.Conn
 	embedded *server.Server
 	log      *slog.Logger
+
+	mu      sync.Mutex
+	returns []func()
 }
 
 // Start joins the bus, starting an embedded server when no URL is given.
@@ -70,10 +85,9 @@ func Start(cfg Config) (*Bus, error) {
 				cfg.Log.Warn("bus lost", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("bus back") }),
+		nats.ReconnectHandler(func(*nats.Conn) { b.returned() }),
 	}
-	url := cfg.URL
-	if url == "" {
+	if cfg.URL == "" {
 		s, err := embed(cfg)
 		if err != nil {
 			return nil, err
@@ -81,7 +95,10 @@ func Start(cfg Config) (*Bus, error) {
 		b.embedded = s
 		opts = append(opts, nats.InProcessServer(s))
 	}
-	nc, err := nats.Connect(url, opts...)
+	if cfg.Secret != "" {
+		opts = append(opts, nats.UserInfo(busUser, cfg.Secret))
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
 		b.Close()
 		return nil, fmt.Errorf("bus: connect: %w", err)
@@ -91,12 +108,24 @@ func Start(cfg Config) (*Bus, error) {
 }
 
 func embed(cfg Config) (*server.Server, error) {
+	if cfg.Cluster != "" && cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:-1" // a server in a cluster must listen for clients too
+	}
 	o := &server.Options{
 		ServerName: cfg.Name, DontListen: cfg.Listen == "", NoSigs: true, NoLog: true,
 		MaxPayload: maxPayload, MaxPending: 256 << 20,
 	}
+	if cfg.Secret != "" {
+		o.Username, o.Password = busUser, cfg.Secret
+	}
 	if cfg.Listen != "" {
-		if err := setListen(o, cfg.Listen); err != nil {
+		var err error
+		if o.Host, o.Port, err = hostPort(cfg.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Cluster != "" {
+		if err := setCluster(o, cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -112,17 +141,37 @@ func embed(cfg Config) (*server.Server, error) {
 	return s, nil
 }
 
-func setListen(o *server.Options, addr string) error {
+func setCluster(o *server.Options, cfg Config) (err error) {
+	o.Cluster.Name = busUser
+	if o.Cluster.Host, o.Cluster.Port, err = hostPort(cfg.Cluster); err != nil {
+		return err
+	}
+	if cfg.Secret != "" {
+		o.Cluster.Username, o.Cluster.Password = busUser, cfg.Secret
+	}
+	for _, peer := range cfg.Peers {
+		if _, _, err := hostPort(peer); err != nil {
+			return err
+		}
+		route := &url.URL{Scheme: "nats", Host: peer}
+		if cfg.Secret != "" {
+			route.User = url.UserPassword(busUser, cfg.Secret)
+		}
+		o.Routes = append(o.Routes, route)
+	}
+	return nil
+}
+
+func hostPort(addr string) (string, int, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("bus: listen address %q: %w", addr, err)
+		return "", 0, fmt.Errorf("bus: address %q: %w", addr, err)
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		return fmt.Errorf("bus: listen port %q: %w", port, err)
+		return "", 0, fmt.Errorf("bus: port %q: %w", port, err)
 	}
-	o.Host, o.Port = host, n
-	return nil
+	return host, n, nil
 }
 
 // Encode returns m as CBOR.
@@ -170,6 +219,19 @@ func (m Message) Respond(v any) error {
 	return m.msg.Respond(data)
 }
 
+// Forward sends v to another subject in the place of the message, so that whoever
+// answers it there answers this one's sender.
+func (b *Bus) Forward(m Message, subject string, v any) error {
+	data, err := Encode(v)
+	if err != nil {
+		return fmt.Errorf("bus: encode for %s: %w", subject, err)
+	}
+	if m.msg == nil || m.msg.Reply == "" {
+		return b.nc.Publish(subject, data)
+	}
+	return b.nc.PublishRequest(subject, m.msg.Reply, data)
+}
+
 // Subscribe calls f for every message to subject ("*" stands for one token). f
 // runs on the subscription's own goroutine, in order, and must only post to a
 // mailbox: while it runs, later messages wait.
@@ -213,6 +275,24 @@ func (b *Bus) Request(ctx context.Context, subject string, m, reply any) error {
 	return Decode(msg.Data, reply)
 }
 
+// OnReturn has f called whenever the connection is back after it was lost. What was
+// sent to this node meanwhile is lost. f must only post to mailboxes.
+func (b *Bus) OnReturn(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.returns = append(b.returns, f)
+}
+
+func (b *Bus) returned() {
+	b.log.Info("bus back")
+	b.mu.Lock()
+	returns := slices.Clone(b.returns)
+	b.mu.Unlock()
+	for _, f := range returns {
+		f()
+	}
+}
+
 // Connected reports whether messages can be sent now.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
@@ -225,6 +305,14 @@ func (b *Bus) Close() {
 		b.embedded.Shutdown()
 		b.embedded.WaitForShutdown()
 	}
+}
+
+// ClusterAddr returns where other embedded servers reach this one, or "".
+func (b *Bus) ClusterAddr() string {
+	if b.embedded == nil || b.embedded.ClusterAddr() == nil {
+		return ""
+	}
+	return b.embedded.ClusterAddr().String()
 }
 
 // ClientURL returns where other processes reach an embedded server that listens,

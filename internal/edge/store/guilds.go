@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"github.com/uptrace/bun"
@@ -101,19 +100,6 @@ func snowflakes(ids []int64) []proto.Snowflake {
 	return out
 }
 
-// LoadGuild returns a guild or ErrNotFound.
-func (s *Store) LoadGuild(ctx context.Context, id proto.Snowflake) (GuildRecord, error) {
-	var record GuildRecord
-	err := s.db.RunInTx(ctx, &sql.TxOptions{ReadOnly: true}, func(ctx context.Context, tx bun.Tx) (err error) {
-		record, err = loadGuild(ctx, tx, int64(id))
-		return err
-	})
-	if err != nil {
-		return GuildRecord{}, classify("load guild", err)
-	}
-	return record, nil
-}
-
 func loadGuild(ctx context.Context, tx bun.Tx, id int64) (r GuildRecord, err error) {
 	var guild guildRow
 	if err := tx.NewSelect().Model(&guild).Where("id = ?", id).Scan(ctx); err != nil {
@@ -186,12 +172,17 @@ func guildUsers(ctx context.Context, tx bun.Tx, guild int64) (map[int64]proto.Us
 	return users, nil
 }
 
-// Apply makes all writes to a guild, or none.
-func (s *Store) Apply(ctx context.Context, guild proto.Snowflake, writes []Write) error {
+// Apply makes all writes to a guild, or none. It fails with ErrFenced when the
+// tenure that they are made in is over, or when it is that of a new guild and the
+// guild exists.
+func (s *Store) Apply(ctx context.Context, guild proto.Snowflake, t Tenure, writes []Write) error {
 	if len(writes) == 0 {
 		return nil
 	}
 	err := s.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+		if err := s.hold(ctx, tx, int64(guild), t); err != nil {
+			return err
+		}
 		for _, w := range writes {
 			if err := apply(ctx, tx, int64(guild), w); err != nil {
 				return err
@@ -199,6 +190,9 @@ func (s *Store) Apply(ctx context.Context, guild proto.Snowflake, writes []Write
 		}
 		return nil
 	})
+	if errors.Is(err, ErrFenced) {
+		return ErrFenced
+	}
 	return classify("apply", err)
 }
 

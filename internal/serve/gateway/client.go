@@ -34,6 +34,8 @@ type client struct {
 	// guilds are those the session is to be in; it has a place there once GUILD_CREATE
 	// came, from when on it gets the guild's events.
 	guilds map[proto.Snowflake]*place
+	// voice is where the session is in voice, or asked to be, by guild.
+	voice map[proto.Snowflake]proto.VoiceStateUpdateData
 }
 
 // covers reports whether a guild is in the session's part of its sharding.

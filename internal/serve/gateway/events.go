@@ -32,6 +32,10 @@ func (g *Service) receive(b bus.Message) {
 		g.postAll(left{*m.Left})
 	case m.Revoked != nil:
 		g.postAll(revoked{m.Revoked})
+	case m.Claimed != nil:
+		g.rollCall(m.Claimed)
+	case m.VoiceEnded != nil:
+		g.shardOf(m.VoiceEnded.Session).post(voiceEnded{m.VoiceEnded})
 	}
 }
 
@@ -44,7 +48,7 @@ func (g *Service) postAll(m mail) {
 func (g *Service) receiveDispatch(d *guild.Dispatch) {
 	g.metrics.dispatches.Inc()
 	m := &dispatch{
-		guild: d.Guild, intent: d.Intent, sessions: d.Sessions, except: setOf(d.Except), prompt: d.Prompt, body: session.Body(d.Event, d.Data),
+		guild: d.Guild, generation: d.Generation, intent: d.Intent, sessions: d.Sessions, except: setOf(d.Except), prompt: d.Prompt, body: session.Body(d.Event, d.Data),
 		opens: d.Event == "GUILD_CREATE", ends: d.Event == "GUILD_DELETE",
 	}
 	if len(d.Sessions) == 1 {
@@ -68,17 +72,21 @@ func setOf(list []string) map[string]struct{} {
 
 // dispatch is one event of a guild, shared by the shards.
 type dispatch struct {
-	guild    proto.Snowflake
-	intent   proto.Intents
-	sessions []string // empty for all that are attached
-	except   map[string]struct{}
-	prompt   string // one who may wait for it, and so need not
-	body     *session.Payload
-	opens    bool // GUILD_CREATE: those named get the guild's events from now on
-	ends     bool // GUILD_DELETE: the guild is gone
+	guild      proto.Snowflake
+	generation uint64 // of the guild's owner
+	intent     proto.Intents
+	sessions   []string // empty for all that are attached
+	except     map[string]struct{}
+	prompt     string // one who may wait for it, and so need not
+	body       *session.Payload
+	opens      bool // GUILD_CREATE: those named get the guild's events from now on
+	ends       bool // GUILD_DELETE: the guild is gone
 }
 
 func (m *dispatch) deliver(sh *shard, now clock.Time) {
+	if m.generation < sh.generations[m.guild] {
+		return // it comes from an owner that has been replaced
+	}
 	if len(m.sessions) == 0 {
 		m.deliverAll(sh, now)
 		return
@@ -115,6 +123,7 @@ func (m *dispatch) deliverAll(sh *shard, now clock.Time) {
 
 func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
 	if m.opens {
+		sh.welcomed(c, m.guild)
 		sh.seat(c, m.guild)
 	}
 	if _, except := m.except[c.id]; !except && c.intents&m.intent == m.intent {
@@ -133,8 +142,9 @@ func (m voiceServer) deliver(sh *shard, now clock.Time) {
 	if c == nil || !c.ready {
 		return
 	}
+	c.inVoice(m.Guild, m.Channel)
 	at := m.Endpoint
-	if at == "" {
+	if beside := sh.service.cfg.Beside; at == "" || (beside != "" && m.Node == beside) {
 		at = endpoint(c.host, c.secure)
 	}
 	data, err := json.Marshal(proto.VoiceServerUpdateData{Token: m.Token, GuildID: m.Guild, Endpoint: &at})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/session"
 	"hubbub.dev/hubbub/internal/edge/bus"
@@ -63,6 +64,11 @@ type Config struct {
 	Node      string // names this gateway on the bus
 	Region    string // told to clients in READY's trace
 	PublicURL string // where a proxy in front is reached; its scheme goes for its host
+	// Route returns the bus subject of a guild's owner.
+	Route func(proto.Snowflake) string
+	// Beside names the voice node that clients reach where they reached this gateway;
+	// empty when there is none.
+	Beside string
 
 	Heartbeat    time.Duration // 41.25 s
 	ResumeWindow time.Duration // 60 s
@@ -113,6 +119,7 @@ type Service struct {
 	traffic ws.Traffic
 	metrics *metrics
 	unsub   []func()
+	fleet   *fleet.View // as last told, for Fleet alone
 }
 
 // New returns a gateway that serves once it is started.
@@ -143,8 +150,12 @@ func (g *Service) Start(group *run.Group) error {
 	for _, sh := range g.shards {
 		group.Go("gateway shard", sh.run)
 	}
-	for _, subject := range []string{guild.GatewaySubject(g.cfg.Node), guild.SubjectGatewayAll} {
-		unsub, err := g.bus.Subscribe(subject, g.receive)
+	for subject, receive := range map[string]func(bus.Message){
+		guild.GatewaySubject(g.cfg.Node): g.receive,
+		guild.SubjectGatewayAll:          g.receive,
+		guild.SubjectClaimed:             g.receiveClaimed,
+	} {
+		unsub, err := g.bus.Subscribe(subject, receive)
 		if err != nil {
 			return errors.Join(err, g.unsubscribe())
 		}

@@ -100,7 +100,12 @@ type world struct {
 	requests chan guild.Request // what guild owners were asked, Attach included
 }
 
-func defaults() gateway.Config { return gateway.Config{Node: "n1", Region: "test", Shards: 2} }
+func defaults() gateway.Config {
+	return gateway.Config{Node: "n1", Region: "test", Shards: 2, Route: toOwner}
+}
+
+// toOwner is where the world owns every guild.
+func toOwner(proto.Snowflake) string { return guild.OwnerSubject("guilds") }
 
 func newWorld(t *testing.T, cfg gateway.Config) *world {
 	t.Helper()
@@ -109,7 +114,7 @@ func newWorld(t *testing.T, cfg gateway.Config) *world {
 		requests: make(chan guild.Request, 10_000),
 	}
 	cfg.Log, cfg.Metrics = slog.New(slog.DiscardHandler), w.metrics
-	unsub, err := w.bus.Subscribe("guild.*.in", w.own)
+	unsub, err := w.bus.Subscribe(guild.OwnerSubject("guilds"), w.own)
 	if err != nil {
 		t.Fatal(err)
 	}

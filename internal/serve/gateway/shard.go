@@ -43,13 +43,14 @@ type shard struct {
 	guilds   map[proto.Snowflake]*crowd
 	// gathering has the crowds in which events wait.
 	gathering []*crowd
+	handoff
 }
 
 func newShard(g *Service) *shard {
 	return &shard{
 		service: g, clients: run.NewMailbox[mail](clientMail), events: run.NewMailbox[mail](busMail),
 		sessions: make(map[string]*client), users: make(map[proto.Snowflake][]*client),
-		guilds: make(map[proto.Snowflake]*crowd),
+		guilds: make(map[proto.Snowflake]*crowd), handoff: newHandoff(),
 	}
 }
 
@@ -93,6 +94,7 @@ func (sh *shard) post(m mail) {
 // sweep acts on the time that passed, and on connections whose end was not told
 // because the mailbox was full.
 func (sh *shard) sweep(now clock.Time) {
+	sh.remind(now)
 	for _, c := range sh.sessions {
 		if c.conn != nil && c.conn.Closed() {
 			sh.disconnect(now, c)
@@ -108,7 +110,7 @@ func (sh *shard) sweep(now clock.Time) {
 
 // invalidate ends every session of the shard: they have missed events.
 func (sh *shard) invalidate() {
-	sh.service.log.Error("gateway shard overrun", "sessions", len(sh.sessions))
+	sh.service.log.Error("events were missed", "sessions", len(sh.sessions))
 	sh.service.metrics.overruns.Inc()
 	for _, c := range sh.sessions {
 		if c.conn != nil {
@@ -133,6 +135,7 @@ func (sh *shard) apply(now clock.Time, c *client, step session.Step) {
 		}
 	case step.Voice != nil:
 		if _, ok := c.guilds[step.Voice.GuildID]; ok {
+			c.asksVoice(step.Voice)
 			sh.request(guild.Request{Guild: step.Voice.GuildID, Voice: &guild.VoiceRequest{SessionRef: sh.ref(c), State: *step.Voice}})
 		}
 	case step.Members != nil:
@@ -150,19 +153,25 @@ func (sh *shard) ref(c *client) guild.SessionRef { return c.ref(sh.service.cfg.N
 
 // request asks a guild's owner for something that has no reply.
 func (sh *shard) request(r guild.Request) {
-	if err := sh.service.bus.Publish(guild.Subject(r.Guild), r); err != nil {
+	if err := sh.service.bus.Publish(sh.service.cfg.Route(r.Guild), r); err != nil {
 		sh.service.log.Warn("gateway request lost", "guild", r.Guild, "err", err)
 	}
 }
 
 func (sh *shard) attach(c *client, g proto.Snowflake) {
-	sh.request(guild.Request{Guild: g, Attach: &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status, Large: c.large}})
+	sh.await(c, g)
+	sh.request(guild.Request{Guild: g, Attach: sh.attachment(c)})
+}
+
+func (sh *shard) attachment(c *client) *guild.Attach {
+	return &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status, Large: c.large}
 }
 
 // detach takes a session out of a guild for good.
 func (sh *shard) detach(c *client, g proto.Snowflake) {
 	sh.unseat(c, g)
-	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c)}})
+	sh.forget(c, g)
+	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c), Leaving: sh.draining}})
 }
 
 // dispatch gives one session one event.
@@ -195,6 +204,7 @@ func (sh *shard) disconnect(now clock.Time, c *client) {
 
 // end forgets a session and tells its guilds.
 func (sh *shard) end(c *client) {
+	sh.remember(monotonic.Now(), c)
 	for g := range c.guilds {
 		sh.detach(c, g)
 	}
@@ -364,6 +374,7 @@ var resumedBody = session.Body("RESUMED", []byte(`{"_trace":[]}`))
 type drain struct{}
 
 func (drain) deliver(sh *shard, _ clock.Time) {
+	sh.draining = true
 	for _, c := range sh.sessions {
 		if c.conn != nil {
 			goodbye(c.conn)

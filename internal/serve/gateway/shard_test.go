@@ -29,7 +29,7 @@ func (p *pipe) Subscribe(string, func(bus.Message)) (func(), error) { return fun
 // each waiting to be resumed.
 func filled(n int) (*shard, *pipe) {
 	p := new(pipe)
-	g := New(Config{Node: "n", Shards: 1}, p, nil)
+	g := New(Config{Node: "n", Shards: 1, Route: func(proto.Snowflake) string { return "x" }}, p, nil)
 	sh := g.shards[0]
 	for i := range n {
 		c := &client{id: fmt.Sprint("session ", i), user: proto.Snowflake(i + 1), intents: ^proto.Intents(0), host: "example.org"}

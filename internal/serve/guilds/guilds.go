@@ -1,20 +1,20 @@
-// Package guilds owns the guilds of this node: it loads them, gives them their
-// requests, stores what they change and sends what they say. Guilds are spread
+// Package guilds owns the guilds of this node: it takes and loads them, gives them
+// their requests, stores what they change and sends what they say. Guilds are spread
 // over a fixed number of shards, one goroutine each, by id. It never decides
-// anything about a guild: core/guild does.
+// anything about a guild, which core/guild does, nor which are this node's, which
+// core/fleet does.
 package guilds
 
 import (
 	"context"
-	"errors"
-	"hash/fnv"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/store"
@@ -32,30 +32,35 @@ const (
 	storeTimeout = 5 * time.Second
 	// idleFor is how long a guild stays loaded with nobody online.
 	idleFor = 10 * time.Minute
-	// tickEvery is how often silent voice servers and idle guilds are looked for.
+	// tickEvery is how often idle guilds are looked for.
 	tickEvery = time.Second
 )
 
 // Bus is what the guilds need of the bus.
 type Bus interface {
 	Publish(subject string, m any) error
+	Forward(m bus.Message, subject string, v any) error
 	Subscribe(subject string, f func(bus.Message)) (unsubscribe func(), err error)
 }
 
 // Store is what the guilds need of the store.
 type Store interface {
-	LoadGuild(ctx context.Context, id proto.Snowflake) (store.GuildRecord, error)
-	Apply(ctx context.Context, guild proto.Snowflake, writes []store.Write) error
+	TakeGuild(ctx context.Context, id proto.Snowflake, owner string) (store.GuildRecord, store.Tenure, error)
+	Apply(ctx context.Context, guild proto.Snowflake, t store.Tenure, writes []store.Write) error
 	Message(ctx context.Context, channel, id proto.Snowflake) (proto.Message, error)
 }
 
 // Config of the guilds.
 type Config struct {
-	Node     string // names this node; ids are made in its name
+	Node     string // names this node
+	Owner    string // names this process: a node that restarts is another owner
+	Number   uint16 // of the ids made here, 0 to 1023, nobody else's in the fleet
 	TokenKey []byte // signs voice tokens
-	Shards   int    // goroutines that own guilds; 4
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer // nil for none
+	// View returns the fleet as it is known now.
+	View    func() *fleet.View
+	Shards  int // goroutines that own guilds; 4
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil for none
 }
 
 // Service runs the guilds.
@@ -79,7 +84,7 @@ func New(cfg Config, b Bus, st Store) *Service {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, bus: b, store: st}
-	ids := newIDs(cfg.Node)
+	ids := &ids{generator: proto.NewGenerator(cfg.Number)}
 	for range cfg.Shards {
 		s.shards = append(s.shards, newShard(s, ids))
 	}
@@ -94,8 +99,8 @@ func (s *Service) Start(g *run.Group) error {
 		g.Go("guild shard", sh.run)
 	}
 	for subject, receive := range map[string]func(bus.Message){
-		"guild.*.in":            s.receive,
-		guild.SubjectVoiceNodes: s.receiveNode,
+		guild.OwnerSubject(s.cfg.Node): s.receive,
+		guild.SubjectClaimed:           s.receiveClaimed,
 	} {
 		unsub, err := s.bus.Subscribe(subject, receive)
 		if err != nil {
@@ -123,7 +128,7 @@ func (s *Service) Close(ctx context.Context) {
 	s.unsubscribe()
 	for _, sh := range s.shards {
 		done := make(chan struct{})
-		if !sh.mailbox.Post(delivery{barrier: done}) {
+		if !sh.mailbox.Post(delivery{do: func(clock.Time, time.Time) { close(done) }}) {
 			continue
 		}
 		select {
@@ -137,44 +142,22 @@ func (s *Service) Close(ctx context.Context) {
 // receive posts a request to its guild's shard. Only calls have a reply subject,
 // so that the refusal of all else goes nowhere.
 func (s *Service) receive(m bus.Message) {
-	id, err := subjectGuild(m.Subject)
-	if err != nil {
+	var head struct {
+		Guild proto.Snowflake `cbor:"1,keyasint"`
+	}
+	if err := m.Decode(&head); err != nil || head.Guild == 0 {
 		s.metrics.malformed.Inc()
 		return
 	}
-	if !s.shardOf(id).mailbox.Post(delivery{guild: id, message: m}) {
+	if !s.shardOf(head.Guild).mailbox.Post(delivery{guild: head.Guild, message: m}) {
 		s.metrics.dropped.Inc()
 		s.respond(m, guild.Overloaded())
 	}
 }
 
-func subjectGuild(subject string) (proto.Snowflake, error) {
-	id, prefixed := strings.CutPrefix(subject, "guild.")
-	id, suffixed := strings.CutSuffix(id, ".in")
-	if !prefixed || !suffixed {
-		return 0, errors.New("not the subject of a guild")
-	}
-	return proto.ParseSnowflake(id)
-}
-
 func (s *Service) shardOf(id proto.Snowflake) *shard {
 	// The low bits count within a millisecond and are mostly zero.
 	return s.shards[uint64(id>>22)%uint64(len(s.shards))]
-}
-
-// receiveNode posts a voice server's announcement to every shard; one that is
-// lost comes again in a second.
-func (s *Service) receiveNode(m bus.Message) {
-	var n guild.VoiceNode
-	if err := m.Decode(&n); err != nil || n.Node == "" {
-		s.metrics.malformed.Inc()
-		return
-	}
-	for _, sh := range s.shards {
-		if !sh.mailbox.Post(delivery{node: &n}) {
-			s.metrics.dropped.Inc()
-		}
-	}
 }
 
 func (s *Service) respond(m bus.Message, r *guild.Result) {
@@ -188,12 +171,6 @@ func (s *Service) respond(m bus.Message, r *guild.Result) {
 type ids struct {
 	mu        sync.Mutex
 	generator *proto.Generator
-}
-
-func newIDs(node string) *ids {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte("guilds/" + node))
-	return &ids{generator: proto.NewGenerator(uint16(h.Sum32() & 1023))}
 }
 
 // Next returns a fresh id.

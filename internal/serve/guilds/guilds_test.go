@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/bus/bustest"
@@ -55,12 +56,17 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// alone is the fleet of one guild node.
+func alone() *fleet.Table {
+	return fleet.NewTable(1, fleet.Member{Name: "n", Epoch: 1, Roles: fleet.Guilds})
+}
+
 func user() proto.User { return proto.User{ID: ann, Username: "ann", Discriminator: "0"} }
 
 // start runs a service on a store until the test or stop ends it.
 func (r *rig) start(st Store) (stop func()) {
 	r.Helper()
-	r.service = New(Config{Node: "n", TokenKey: []byte("key"), Shards: 2, Metrics: prometheus.NewRegistry()}, r.bus, st)
+	r.service = New(Config{Node: "n", Owner: "n/1", View: alone().View, TokenKey: []byte("key"), Shards: 2, Metrics: prometheus.NewRegistry()}, r.bus, st)
 	group := run.NewGroup(context.Background(), slog.New(slog.DiscardHandler))
 	if err := r.service.Start(group); err != nil {
 		r.Fatal(err)
@@ -80,7 +86,7 @@ func (r *rig) call(op, body string, params ...string) guild.Result {
 		c.Params[params[i]] = params[i+1]
 	}
 	var result guild.Result
-	if err := r.bus.Request(ctx, guild.Subject(home), guild.Request{Guild: home, Call: c}, &result); err != nil {
+	if err := r.bus.Request(ctx, guild.OwnerSubject("n"), guild.Request{Guild: home, Call: c}, &result); err != nil {
 		r.Fatalf("%s: %v", op, err)
 	}
 	return result
@@ -132,7 +138,7 @@ func next[T any](r *rig, ch <-chan T) T {
 
 func (r *rig) attach() guild.SessionRef {
 	ref := guild.SessionRef{Gateway: "gw", Session: "s", User: ann}
-	r.publish(guild.Subject(home), guild.Request{Guild: home, Attach: &guild.Attach{SessionRef: ref, Intents: proto.IntentsKnown}})
+	r.publish(guild.OwnerSubject("n"), guild.Request{Guild: home, Attach: &guild.Attach{SessionRef: ref, Intents: proto.IntentsKnown}})
 	return ref
 }
 
@@ -146,7 +152,7 @@ func TestGuildOverTheBus(t *testing.T) {
 	if m := next(r, broadcast); m.Joined == nil || m.Joined.User != ann || m.Joined.Guild != home {
 		t.Fatalf("%+v", m)
 	}
-	r.publish(guild.SubjectVoiceNodes, guild.VoiceNode{Node: "v", Endpoint: "v:443"})
+	r.service.Members([]fleet.Member{{Name: "v", Roles: fleet.Voice, Endpoint: "v:443"}})
 	ref := r.attach()
 	if m := next(r, gateway); m.Dispatch == nil || m.Dispatch.Event != "GUILD_CREATE" {
 		t.Fatalf("%+v", m)
@@ -171,7 +177,7 @@ func TestGuildOverTheBus(t *testing.T) {
 	next(r, gateway)
 
 	voice := channels[1].ID
-	r.publish(guild.Subject(home), guild.Request{Guild: home, Voice: &guild.VoiceRequest{SessionRef: ref, State: proto.VoiceStateUpdateData{GuildID: home, ChannelID: &voice}}})
+	r.publish(guild.OwnerSubject("n"), guild.Request{Guild: home, Voice: &guild.VoiceRequest{SessionRef: ref, State: proto.VoiceStateUpdateData{GuildID: home, ChannelID: &voice}}})
 	if m := next(r, gateway); m.Dispatch == nil || m.Dispatch.Event != "VOICE_STATE_UPDATE" {
 		t.Fatalf("%+v", m)
 	}
@@ -189,11 +195,11 @@ func TestGuildOverTheBus(t *testing.T) {
 		t.Fatalf("%+v", info)
 	}
 	r.want(r.call(guild.OpGuildDelete, ""), 204)
-	if _, err := r.store.LoadGuild(t.Context(), home); !errors.Is(err, store.ErrNotFound) {
+	if _, _, err := r.store.TakeGuild(t.Context(), home, "x"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}
 	commands := listen[guild.VoiceCommand](r, guild.VoiceSubject("v"))
-	r.publish(guild.Subject(home), guild.Request{Guild: home, Report: &guild.VoiceReport{User: ann, Join: 5, Node: "v", Connected: true}})
+	r.publish(guild.OwnerSubject("n"), guild.Request{Guild: home, Report: &guild.VoiceReport{User: ann, Join: 5, Node: "v", Connected: true}})
 	if c := next(r, commands); !c.End || c.Join != 5 || c.Code != guild.CloseTerminated {
 		t.Fatalf("%+v", c)
 	}
@@ -207,18 +213,18 @@ type brokenStore struct {
 
 var errBroken = errors.New("disk on fire")
 
-func (b brokenStore) Apply(ctx context.Context, g proto.Snowflake, w []store.Write) error {
+func (b brokenStore) Apply(_ context.Context, _ proto.Snowflake, _ store.Tenure, w []store.Write) error {
 	if len(w) == 0 {
 		return nil
 	}
 	return errBroken
 }
 
-func (b brokenStore) LoadGuild(ctx context.Context, id proto.Snowflake) (store.GuildRecord, error) {
+func (b brokenStore) TakeGuild(ctx context.Context, id proto.Snowflake, owner string) (store.GuildRecord, store.Tenure, error) {
 	if b.loads {
-		return store.GuildRecord{}, errBroken
+		return store.GuildRecord{}, store.Tenure{}, errBroken
 	}
-	return b.Store.LoadGuild(ctx, id)
+	return b.Store.TakeGuild(ctx, id, owner)
 }
 
 func TestNothingIsSaidThatCouldNotBeStored(t *testing.T) {
@@ -250,12 +256,9 @@ func TestNothingIsSaidThatCouldNotBeStored(t *testing.T) {
 func TestMalformedRequestsAreDropped(t *testing.T) {
 	r := newRig(t)
 	r.start(r.store)
-	r.publish("guild.nonsense.in", "x")
-	r.publish("guild.0.in", "x")
-	r.publish(guild.Subject(home), "not a request")
-	r.publish(guild.Subject(home), guild.Request{Guild: home + 1, Call: &guild.Call{Op: guild.OpGuildGet}})
-	r.publish(guild.Subject(home), guild.Request{Guild: home})
-	r.publish(guild.SubjectVoiceNodes, []int{1})
+	r.publish(guild.OwnerSubject("n"), "not a request")
+	r.publish(guild.OwnerSubject("n"), guild.Request{Guild: home})
+	r.publish(guild.SubjectClaimed, []int{1})
 	r.want(r.call(guild.OpGuildGet, ""), 404) // and it still answers
 }
 
@@ -263,8 +266,8 @@ func TestMalformedRequestsAreDropped(t *testing.T) {
 // that never starts.
 func TestFullMailboxRefusesCalls(t *testing.T) {
 	r := newRig(t)
-	s := New(Config{Node: "n", Shards: 1}, r.bus, r.store)
-	unsubscribe, err := r.bus.Subscribe("guild.*.in", s.receive)
+	s := New(Config{Node: "n", View: alone().View, Shards: 1}, r.bus, r.store)
+	unsubscribe, err := r.bus.Subscribe(guild.OwnerSubject("n"), s.receive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,12 +282,12 @@ func TestFullMailboxRefusesCalls(t *testing.T) {
 
 func TestIdleGuildsAndSilentServersAreForgotten(t *testing.T) {
 	r := newRig(t)
-	s := New(Config{Node: "n", Shards: 1}, r.bus, r.store)
+	s := New(Config{Node: "n", View: alone().View, Shards: 1}, r.bus, r.store)
 	sh := s.shards[0]
 	ctx, wall := t.Context(), time.Unix(1, 0)
 	for id := proto.Snowflake(1); id <= 300; id++ {
 		request := guild.Request{Guild: id, Call: &guild.Call{Op: guild.OpGuildGet}}
-		if sh.handle(ctx, 1, guild.Input{Wall: wall, Request: request}).Status != 404 {
+		if sh.handle(ctx, 1, guild.Input{Wall: wall, Request: request}, delivery{}).Status != 404 {
 			t.Fatal("a guild came from nowhere")
 		}
 	}
@@ -292,16 +295,15 @@ func TestIdleGuildsAndSilentServersAreForgotten(t *testing.T) {
 		t.Fatalf("%d guilds that do not exist are kept", len(sh.guilds))
 	}
 	create := guild.Request{Guild: home, Call: &guild.Call{Op: guild.OpGuildCreate, Actor: guild.Actor{User: user()}, Body: json.RawMessage(`{"name":"home"}`)}}
-	if reply := sh.handle(ctx, 1, guild.Input{Wall: wall, Request: create}); reply.Status != 201 {
+	if reply := sh.handle(ctx, 1, guild.Input{Wall: wall, Request: create}, delivery{}); reply.Status != 201 {
 		t.Fatalf("%s", reply.Body)
 	}
-	sh.deliver(ctx, 1, wall, delivery{node: &guild.VoiceNode{Node: "v"}})
 	end := clock.Time(1).Add(idleFor)
-	sh.tick(end, wall)
+	sh.tick(end)
 	if len(sh.guilds) != 1 {
 		t.Fatal("forgotten too soon")
 	}
-	sh.tick(end.Add(1), wall)
+	sh.tick(end.Add(1))
 	if len(sh.guilds) != 0 {
 		t.Fatal("an idle guild is kept")
 	}

@@ -9,6 +9,8 @@ type metrics struct {
 	dropped   prometheus.Counter
 	malformed prometheus.Counter
 	failures  prometheus.Counter
+	forwarded prometheus.Counter
+	misplaced prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
@@ -22,6 +24,8 @@ func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
 		unsent:    counter("messages_lost_total", "Messages that the bus did not take."),
 		dropped:   counter("requests_dropped_total", "Requests and announcements that found a shard's mailbox full."),
 		malformed: counter("requests_malformed_total", "Requests and announcements that could not be read."),
+		forwarded: counter("requests_forwarded_total", "Requests that were passed on to the guild's owner."),
+		misplaced: counter("requests_misplaced_total", "Requests that were refused because the guild has another owner."),
 		failures:  counter("store_failures_total", "Requests that failed because the store did."),
 	}
 	if r == nil {
@@ -36,7 +40,7 @@ func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
 			return float64(n)
 		}
 	}
-	r.MustRegister(m.requests, m.sent, m.unsent, m.dropped, m.malformed, m.failures,
+	r.MustRegister(m.requests, m.sent, m.unsent, m.dropped, m.malformed, m.failures, m.forwarded, m.misplaced,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hubbub_guilds_loaded", Help: "Guilds in memory."},
 			sum(func(sh *shard) int64 { return sh.loaded.Load() })),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hubbub_guilds_mailbox", Help: "Requests that wait for a shard."},

@@ -15,8 +15,13 @@ func (n *Node) Banner(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	_, _ = fmt.Fprintf(w, "\nHubbub %s is up.\n\n", n.cfg.Version)
-	line("Open", "%s", base)
-	line("Invite", "%s/invite/%s", base, n.invite)
+	line("Node", "%s (%s)", n.name, n.cfg.roles)
+	if n.app != nil {
+		line("Open", "%s", base)
+	}
+	if n.invite != "" {
+		line("Invite", "%s/invite/%s", base, n.invite)
+	}
 	if n.ownerLink != "" {
 		line("Owner", "%s/invite/%s  (works once: who enters by it runs the place)", base, n.ownerLink)
 	}
@@ -26,15 +31,20 @@ func (n *Node) Banner(w io.Writer) {
 		}
 		line("CA", "%s  (or %s/ca.pem; browsers need it to allow microphones on the LAN)", n.authority.Path(), base)
 	}
-	first := n.media.Port(0)
-	last := n.media.Port(n.media.Workers() - 1)
-	ports := fmt.Sprint(first)
-	if last != first {
-		ports = fmt.Sprintf("%d-%d", first, last)
-	}
-	line("Ports", "TCP %s, UDP %s", n.port, ports)
+	line("Ports", "TCP %s%s", n.port, n.mediaPorts())
 	line("Data", "%s", n.cfg.DataDir)
 	_, _ = fmt.Fprintln(w)
+}
+
+func (n *Node) mediaPorts() string {
+	if n.media == nil {
+		return ""
+	}
+	first, last := n.media.Port(0), n.media.Port(n.media.Workers()-1)
+	if last == first {
+		return fmt.Sprintf(", UDP %d", first)
+	}
+	return fmt.Sprintf(", UDP %d-%d", first, last)
 }
 
 func (n *Node) publicURL() string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"hubbub.dev/hubbub/internal/core/fleet"
 )
 
 // Config is everything an operator can set. Zero values mean the defaults that
@@ -40,15 +43,30 @@ type Config struct {
 	Registration     string // open, invite or closed
 	LegacyEncryption bool
 
-	NATS     string // URL of an external bus, empty for an embedded one
-	Database string // DSN, empty for SQLite in DataDir
+	Roles string // of this node, by name and separated by commas; empty for all
+	Node  string // names this node in its fleet; empty for the host's name and a number kept in DataDir
+	// VoiceEndpoint is host:port that clients reach this node's voice gateway under;
+	// empty for the public URL, the domain, or the address it listens on.
+	VoiceEndpoint string
+
+	NATS          string   // URL of an external bus, empty for an embedded one
+	NATSListen    string   // host:port where other nodes reach the embedded bus
+	ClusterListen string   // host:port where other embedded buses reach this one
+	ClusterPeers  []string // host:port of some of them
+	BusSecret     string   // that nodes show each other's embedded bus
+	Database      string   // DSN, empty for SQLite in DataDir
 
 	HeartbeatInterval time.Duration // of both gateways; zero for each one's own
 	ResumeWindow      time.Duration // for which a cut session can be resumed; zero for a minute
 
 	Version string
 	Log     *slog.Logger
+
+	roles fleet.Roles
 }
+
+// alone reports whether no other node can reach this one.
+func (c *Config) alone() bool { return c.NATS == "" && c.NATSListen == "" && c.ClusterListen == "" }
 
 // DefaultDataDir returns the user's state directory for Hubbub:
 // $XDG_STATE_HOME/hubbub, ~/.local/state/hubbub, or the platform's own place.
@@ -133,5 +151,47 @@ func (c *Config) check() error {
 	default:
 		bad("--registration %q: open, invite or closed", c.Registration)
 	}
+	c.checkFleet(bad)
 	return errors.Join(errs...)
+}
+
+// checkFleet checks the settings of a node among others.
+func (c *Config) checkFleet(bad func(format string, args ...any)) {
+	roles, err := fleet.ParseRoles(c.Roles)
+	if err != nil {
+		bad("--roles: %w", err)
+	}
+	c.roles = roles
+	if c.Node != "" && !fleet.ValidName(c.Node) {
+		bad("--node %q: letters, digits, - and _, at most %d", c.Node, fleet.MaxName)
+	}
+	if c.VoiceEndpoint != "" {
+		if _, _, err := net.SplitHostPort(c.VoiceEndpoint); err != nil {
+			bad("--voice-endpoint %q: want host:port", c.VoiceEndpoint)
+		}
+	}
+	if c.NATS != "" && (c.NATSListen != "" || c.ClusterListen != "") {
+		bad("--nats with --nats-listen or --cluster-listen: the bus is either external or embedded")
+	}
+	if len(c.ClusterPeers) > 0 && c.ClusterListen == "" {
+		bad("--cluster-peers without --cluster-listen: the peers must reach this node too")
+	}
+	for flag, address := range map[string]string{"--nats-listen": c.NATSListen, "--cluster-listen": c.ClusterListen} {
+		if address != "" && !loopback(address) && c.BusSecret == "" {
+			bad("%s %s: whoever reaches the bus commands the fleet: set --bus-secret, or listen on a loopback address", flag, address)
+		}
+	}
+	if c.alone() && roles != fleet.All {
+		bad("--roles %s: the other roles must be reachable by --nats, --nats-listen or --cluster-listen", roles)
+	}
+	if roles.Has(fleet.Stored) && !c.alone() && strings.HasPrefix(c.Database, "sqlite:") && roles&fleet.Stored != fleet.Stored {
+		bad("--roles %s with SQLite, which one process alone can use: set --database postgres://…", roles)
+	}
+}
+
+// loopback reports whether nobody but this host reaches what listens there.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, parsed := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || parsed == nil && ip.IsLoopback())
 }

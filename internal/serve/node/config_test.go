@@ -27,6 +27,15 @@ func TestBadSettingsNameTheirFlag(t *testing.T) {
 		"--udp-bind":     {UDPBind: "eth0"},
 		"--public-url":   {PublicURL: "voice.example.org"},
 		"--registration": {Registration: "maybe"},
+
+		"--roles":          {Roles: "gateway,web", NATS: "nats://x"},
+		"reachable by":     {Roles: "gateway"},
+		"with SQLite":      {Roles: "gateway", NATS: "nats://x"},
+		"--node":           {Node: "a.b"},
+		"--voice-endpoint": {VoiceEndpoint: "voice.example.org"},
+		"--nats with":      {NATS: "nats://x", NATSListen: "127.0.0.1:4222"},
+		"--bus-secret":     {NATSListen: "0.0.0.0:4222"},
+		"--cluster-peers":  {ClusterPeers: []string{"a:1"}},
 	} {
 		if err := c.complete(); err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s: %v", flag, err)

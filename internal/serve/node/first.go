@@ -52,11 +52,19 @@ func (n *Node) firstGuild(ctx context.Context) (proto.Snowflake, error) {
 	case err != nil:
 		return 0, err
 	}
-	id := gen.Next(now)
+	// Nodes that start together make one guild: all by the id of the first.
+	secret, err := n.store.Secret(ctx, "first-guild", func() []byte { return []byte(gen.Next(now).String()) })
+	if err != nil {
+		return 0, err
+	}
+	id, err := proto.ParseSnowflake(string(secret))
+	if err != nil {
+		return 0, err
+	}
 	channel := func(t proto.ChannelType, name string) map[string]any {
 		return map[string]any{"type": t, "name": name}
 	}
-	_, err := n.call(ctx, id, guild.OpGuildCreate, nil, map[string]any{
+	_, err = n.call(ctx, id, guild.OpGuildCreate, nil, map[string]any{
 		"name": n.cfg.Name, "owner_id": host.ID,
 		"channels": []any{
 			channel(proto.ChannelText, "general"),
@@ -64,6 +72,9 @@ func (n *Node) firstGuild(ctx context.Context) (proto.Snowflake, error) {
 		},
 	})
 	if err != nil {
+		if made, _ := n.store.GuildIDs(ctx); len(made) > 0 {
+			return id, nil // another node was faster
+		}
 		return 0, err
 	}
 	_, err = n.call(ctx, id, guild.OpRoleCreate, nil, map[string]any{
@@ -156,11 +167,15 @@ func (n *Node) call(ctx context.Context, id proto.Snowflake, op string, params m
 		c.Body = b
 	}
 	var res guild.Result
-	if err := n.bus.Request(ctx, guild.Subject(id), guild.Request{Guild: id, Call: &c}, &res); err != nil {
-		if errors.Is(err, bus.ErrNoResponders) {
-			return nil, fmt.Errorf("%s: no guild service is running", op)
+	for {
+		res = guild.Result{}
+		err := n.bus.Request(ctx, n.route(id), guild.Request{Guild: id, Call: &c}, &res)
+		if err == nil && !res.Misplaced {
+			break
 		}
-		return nil, fmt.Errorf("%s: %w", op, err)
+		if (err != nil && !errors.Is(err, bus.ErrNoResponders)) || !pause(ctx, askAgain) {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
 	}
 	if res.Status >= 400 {
 		return nil, fmt.Errorf("%s: %d %s", op, res.Status, res.Body)

@@ -20,10 +20,14 @@ const readyTimeout = 2 * time.Second
 // routes puts everything that speaks HTTP behind one port.
 func (n *Node) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/api/", n.rest)
-	mux.Handle("/admin/", n.rest)
-	mux.Handle("/gateway", n.gateway)
-	mux.Handle("/gateway/", n.gateway)
+	if n.rest != nil {
+		mux.Handle("/api/", n.rest)
+		mux.Handle("/admin/", n.rest)
+	}
+	if n.gateway != nil {
+		mux.Handle("/gateway", n.gateway)
+		mux.Handle("/gateway/", n.gateway)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -33,11 +37,13 @@ func (n *Node) routes() http.Handler {
 		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
 		_, _ = w.Write(n.authority.PEM())
 	})
-	mux.Handle("/", n.app)
+	if n.app != nil {
+		mux.Handle("/", n.app)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Libraries dial the voice endpoint at whatever path they like, so what
 		// tells it from the app is the upgrade alone.
-		if isWebSocket(r) && !strings.HasPrefix(r.URL.Path, "/gateway") {
+		if n.voice != nil && isWebSocket(r) && !strings.HasPrefix(r.URL.Path, "/gateway") {
 			n.voice.ServeHTTP(w, r)
 			return
 		}
@@ -55,8 +61,10 @@ func (n *Node) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	missing := map[string]string{}
-	if err := n.store.Ping(ctx); err != nil {
-		missing["database"] = err.Error()
+	if n.store != nil {
+		if err := n.store.Ping(ctx); err != nil {
+			missing["database"] = err.Error()
+		}
 	}
 	if !n.bus.Connected() {
 		missing["bus"] = "not connected"

@@ -22,10 +22,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/internal/edge/tlsmux"
+	"hubbub.dev/hubbub/internal/serve/discovery"
 	"hubbub.dev/hubbub/internal/serve/gateway"
 	"hubbub.dev/hubbub/internal/serve/guilds"
 	"hubbub.dev/hubbub/internal/serve/media"
@@ -39,10 +41,6 @@ import (
 // not: an answer of the other's kernel is cheaper than one of its program and of this.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// nodeName names this process on the bus. One process runs every role, so the
-// name need not tell nodes apart yet.
-const nodeName = "hubbub"
-
 // Node is a running platform.
 type Node struct {
 	cfg       Config
@@ -50,14 +48,22 @@ type Node struct {
 	group     *run.Group
 	metrics   *prometheus.Registry
 	closing   atomic.Bool
+	opened    atomic.Bool // the roles are there
+	name      string      // in the fleet
+	epoch     int64       // ms since 1970
+	ailing    atomic.Pointer[string]
 	bus       *bus.Bus
-	store     *store.Store
-	media     *media.Media
-	voice     *voice.Service
-	guilds    *guilds.Service
-	gateway   *gateway.Service
-	rest      *rest.Service
-	app       *app
+	discovery *discovery.Service
+	listener  net.Listener
+	// What a node without the role has not: each is nil then.
+	store   *store.Store
+	media   *media.Media
+	voice   *voice.Service
+	guilds  *guilds.Service
+	gateway *gateway.Service
+	rest    *rest.Service
+	app     *app
+
 	authority *tlsmux.Authority
 	server    *http.Server
 	port      string
@@ -78,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
 	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openRoles, n.listen, n.greet} {
+	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openPort, n.openFleet, n.openRoles, n.join, n.serve, n.greet} {
 		if err := step(ctx); err != nil {
 			n.unwind()
 			return nil, err
@@ -111,11 +117,19 @@ func (n *Node) openData(ctx context.Context) error {
 		return fmt.Errorf("admin token: %w", err)
 	}
 	n.adminToken = token
-	if n.store, err = store.Open(ctx, n.cfg.Database); err != nil {
-		return fmt.Errorf("database: %w", err)
+	if n.name, err = n.nodeName(); err != nil {
+		return err
 	}
-	n.onClose(func() { _ = n.store.Close() })
-	n.app, err = newApp(web.Dist())
+	n.epoch = time.Now().UnixMilli()
+	if n.cfg.roles.Has(fleet.Stored) {
+		if n.store, err = store.Open(ctx, n.cfg.Database); err != nil {
+			return fmt.Errorf("database: %w", err)
+		}
+		n.onClose(func() { _ = n.store.Close() })
+	}
+	if n.cfg.roles.Has(fleet.Gateway | fleet.REST) {
+		n.app, err = newApp(web.Dist())
+	}
 	return err
 }
 
@@ -155,40 +169,25 @@ func secretFile(path string) (string, error) {
 }
 
 func (n *Node) openBus(context.Context) (err error) {
-	if n.bus, err = bus.Start(bus.Config{URL: n.cfg.NATS, Name: nodeName, Log: n.log}); err != nil {
+	n.bus, err = bus.Start(bus.Config{
+		URL: n.cfg.NATS, Name: n.name, Listen: n.cfg.NATSListen, Cluster: n.cfg.ClusterListen, Peers: n.cfg.ClusterPeers,
+		Secret: n.cfg.BusSecret, Log: n.log,
+	})
+	if err != nil {
 		return err
 	}
 	n.onClose(n.bus.Close)
 	return nil
 }
 
-// openRoles makes the roles and starts them, the ones that others need first.
-func (n *Node) openRoles(ctx context.Context) error {
-	key, err := n.store.Secret(ctx, "voice-token", func() []byte {
-		b := make([]byte, 32)
-		_, _ = rand.Read(b)
-		return b
-	})
-	if err != nil {
-		return fmt.Errorf("voice token key: %w", err)
+// openPort takes the one TCP port. Nobody is served on it before the roles run.
+func (n *Node) openPort(context.Context) (err error) {
+	listening := net.ListenConfig{KeepAliveConfig: keepAlive}
+	if n.listener, err = listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP); err != nil {
+		return fmt.Errorf("HTTP port (--http): %w", err)
 	}
-	if err := n.openVoice(key); err != nil {
-		return err
-	}
-	n.guilds = guilds.New(guilds.Config{Node: nodeName, TokenKey: key, Log: n.log, Metrics: n.metrics}, n.bus, n.store)
-	n.gateway = gateway.New(gateway.Config{
-		Node: nodeName, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics,
-		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow,
-	}, n.bus, n.store)
-	n.rest = rest.New(rest.Config{
-		Node: nodeName, Name: n.cfg.Name, Version: n.cfg.Version, Region: n.cfg.Region, Registration: n.cfg.Registration,
-		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway",
-	}, n.bus, n.store)
-	for _, start := range []func(*run.Group) error{n.guilds.Start, n.voice.Start, n.gateway.Start, n.rest.Start} {
-		if err := start(n.group); err != nil {
-			return err
-		}
-	}
+	n.onClose(func() { _ = n.listener.Close() })
+	n.port = portOf(n.listener)
 	return nil
 }
 
@@ -205,9 +204,9 @@ func (n *Node) openVoice(key []byte) (err error) {
 	}
 	n.onClose(func() { _ = n.media.Close() })
 	vc := voice.Config{
-		Node: nodeName, Region: n.cfg.Region, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
+		Node: n.name, Route: n.route, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
-		Load: n.busiest, SpreadFrom: n.cfg.SpreadFrom,
+		SpreadFrom: n.cfg.SpreadFrom,
 	}
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
@@ -229,20 +228,14 @@ func (n *Node) busiest() float64 {
 	return load
 }
 
-// listen opens the one TCP port.
-func (n *Node) listen(context.Context) error {
+// serve begins to take connections.
+func (n *Node) serve(context.Context) error {
 	config, err := n.tlsConfig()
 	if err != nil {
 		return err
 	}
-	listening := net.ListenConfig{KeepAliveConfig: keepAlive}
-	inner, err := listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP)
-	if err != nil {
-		return fmt.Errorf("HTTP port (--http): %w", err)
-	}
-	n.port = portOf(inner)
 	n.server = newServer(n.routes(), n.log)
-	l := tlsmux.Listen(inner, config, n.group.Go)
+	l := tlsmux.Listen(n.listener, config, n.group.Go)
 	n.onClose(func() { _ = n.server.Close(); _ = l.Close() })
 	n.group.Go("memory", trimMemory)
 	n.group.Go("http", func(context.Context) {
@@ -269,8 +262,13 @@ func (n *Node) tlsConfig() (*tls.Config, error) {
 
 // greet makes the first guild and tells ctl where this server is.
 func (n *Node) greet(ctx context.Context) (err error) {
-	if n.invite, n.ownerLink, err = n.welcome(ctx); err != nil {
-		return err
+	if n.rest != nil {
+		n.invite, n.ownerLink, err = n.welcome(ctx)
+		if errors.Is(err, bus.ErrNoResponders) && !n.cfg.alone() {
+			n.log.Warn("no guild node is running yet: no invite to show")
+		} else if err != nil {
+			return err
+		}
 	}
 	where, err := json.Marshal(map[string]string{"url": n.URL()})
 	if err != nil {
@@ -288,11 +286,19 @@ func (n *Node) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	n.closing.Store(true)
+	n.discovery.Drain(ctx)
 	// Voice goes first: once the gateway's sessions end, guilds would tell it to
-	// end their calls for good.
-	n.voice.Close(ctx)
-	n.gateway.Close(ctx)
-	n.guilds.Close(ctx)
+	// end the calls of those who are not connected yet.
+	if n.voice != nil {
+		n.voice.Close(ctx)
+	}
+	if n.gateway != nil {
+		n.gateway.Close(ctx)
+	}
+	if n.guilds != nil {
+		n.guilds.Close(ctx)
+	}
+	n.discovery.Leave(ctx)
 	n.unwind()
 }
 

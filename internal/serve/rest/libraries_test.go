@@ -11,6 +11,7 @@ import (
 	dgrest "github.com/disgoorg/disgo/rest"
 	"github.com/disgoorg/snowflake/v2"
 
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/serve/guilds"
 	"hubbub.dev/hubbub/internal/serve/run"
@@ -22,11 +23,9 @@ func (r *rig) realGuilds() {
 	r.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	group := run.NewGroup(context.Background(), log)
-	s := guilds.New(guilds.Config{Node: "n1", TokenKey: []byte("key"), Log: log}, r.bus, r.store)
+	alone := fleet.NewTable(1, fleet.Member{Name: "n1", Roles: fleet.Guilds})
+	s := guilds.New(guilds.Config{Node: "n1", Owner: "n1", Number: 1, View: alone.View, TokenKey: []byte("key"), Log: log}, r.bus, r.store)
 	if err := s.Start(group); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.service.Start(group); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() {

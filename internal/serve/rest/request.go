@@ -3,18 +3,23 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/proto"
 )
 
 // askTimeout bounds how long a request waits for a guild's owner.
 const askTimeout = 5 * time.Second
+
+// askAgain is how long it is before a guild without an owner is asked for again.
+const askAgain = 250 * time.Millisecond
 
 // request is one call of a route after authentication, limits and the check of
 // its path and body.
@@ -140,7 +145,7 @@ func (s *Service) askAs(ctx context.Context, who guild.Actor, g proto.Snowflake,
 	defer cancel()
 	call := guild.Request{Guild: g, Call: &guild.Call{Op: op, Actor: who, Params: params, Body: body}}
 	var result guild.Result
-	if err := s.bus.Request(ctx, guild.Subject(g), call, &result); err != nil {
+	if err := s.request(ctx, call, &result); err != nil {
 		s.log.Warn("guild did not answer", "guild", g, "op", op, "err", err)
 		return result, unavailable()
 	}
@@ -152,6 +157,23 @@ func (s *Service) askAs(ctx context.Context, who guild.Actor, g proto.Snowflake,
 		return result, refusal
 	}
 	return result, nil
+}
+
+// request asks a guild's owner. While there is none, because a node has just died or
+// the guild moves, it asks again.
+func (s *Service) request(ctx context.Context, call guild.Request, result *guild.Result) error {
+	for {
+		*result = guild.Result{}
+		err := s.bus.Request(ctx, s.cfg.Route(call.Guild), call, result)
+		if !errors.Is(err, bus.ErrNoResponders) && (err != nil || !result.Misplaced) {
+			return err
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // askFor is askAs with the answer decoded into v.

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"crypto/sha256"
-	"hash/fnv"
 	"hash/maphash"
 	"log/slog"
 	"net/http"
@@ -27,7 +26,12 @@ const (
 
 // Config is what the API says of the server and how it guards it.
 type Config struct {
-	Node         string
+	Node   string
+	Number uint16 // of the ids made here, 0 to 1023, nobody else's in the fleet
+	// Route returns the bus subject of a guild's owner.
+	Route func(proto.Snowflake) string
+	// Regions returns the voice regions that there are now, in order; nil for none.
+	Regions      func() []string
 	Name         string // of the instance, for people
 	Version      string
 	Region       string
@@ -59,7 +63,6 @@ type Service struct {
 	hasher   *hasher
 	channels channelGuilds
 	pending  interactions
-	voice    regions
 	now      func() clock.Time
 	metrics  *metrics
 
@@ -86,8 +89,6 @@ func New(cfg Config, b *bus.Bus, st *store.Store) *Service {
 	if cfg.Registrations == 0 {
 		cfg.Registrations = 60
 	}
-	node := fnv.New32a()
-	node.Write([]byte("rest " + cfg.Node))
 	s := &Service{
 		cfg: cfg, log: cfg.Log, bus: b, store: st,
 		admin:   sha256.Sum256([]byte(cfg.AdminToken)),
@@ -97,7 +98,7 @@ func New(cfg Config, b *bus.Bus, st *store.Store) *Service {
 		seed:    maphash.MakeSeed(),
 		users:   newLimiter(1 << 15),
 		clients: newLimiter(1 << 15),
-		ids:     proto.NewGenerator(uint16(node.Sum32() & 1023)),
+		ids:     proto.NewGenerator(cfg.Number),
 	}
 	s.public = s.mux(s.instanceRoutes(), s.accountRoutes(), s.userRoutes(), s.guildRoutes(), s.channelRoutes(),
 		s.commandRoutes(), s.interactionRoutes())

@@ -56,7 +56,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	t.Cleanup(func() { _ = st.Close() })
 	r := &rig{t: t, bus: bustest.New(t), store: st, log: &bytes.Buffer{}, metrics: prometheus.NewRegistry()}
 	cfg := Config{
-		Node: "n1", Name: "Test", Version: "1", Region: "here", Registration: RegistrationOpen, AdminToken: adminToken,
+		Node: "n1", Route: func(proto.Snowflake) string { return guild.OwnerSubject("n1") }, Name: "Test", Version: "1", Region: "here", Registration: RegistrationOpen, AdminToken: adminToken,
 		Log: slog.New(slog.NewTextHandler(r.log, nil)), Metrics: r.metrics,
 	}
 	for _, f := range change {
@@ -167,7 +167,7 @@ type owner struct {
 func (r *rig) fakeGuilds(answer func(guild.Request) guild.Result) *owner {
 	r.t.Helper()
 	o := &owner{answer: answer}
-	stop, err := r.bus.Subscribe("guild.*.in", func(m bus.Message) {
+	stop, err := r.bus.Subscribe(guild.OwnerSubject("n1"), func(m bus.Message) {
 		var q guild.Request
 		if err := m.Decode(&q); err != nil {
 			r.t.Error(err)
@@ -255,7 +255,7 @@ func (r *rig) seedGuild(members ...proto.User) (g, channel proto.Snowflake) {
 	for _, m := range members {
 		writes = append(writes, store.Write{Member: &proto.Member{User: &m, Roles: []proto.Snowflake{}}})
 	}
-	if err := r.store.Apply(context.Background(), g, writes); err != nil {
+	if err := r.store.Apply(context.Background(), g, store.Tenure{Owner: "guilds"}, writes); err != nil {
 		r.t.Fatal(err)
 	}
 	return g, channel

@@ -59,7 +59,7 @@ func (s *Service) gauges() []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hubbub_voice_sessions", Help: "Voice sessions.",
-		}, func() float64 { return float64(s.sessions()) }),
+		}, func() float64 { return float64(s.Sessions()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hubbub_voice_connections", Help: "Voice WebSocket connections.",
 		}, func() float64 { return float64(s.open.Load()) }),

@@ -52,16 +52,15 @@ const (
 	// queueBytes may wait for a client: enough to introduce 10,000 members to it who
 	// all have something to say, and to tell of what they do in the meantime.
 	queueBytes = 2 << 20
-	// sessionsPerWorker is a full worker, for the load that is announced when
-	// Config.Load does not know better.
+	// sessionsPerWorker is a full worker, for the capacity that the node announces.
 	sessionsPerWorker = 1000
 )
 
 // Config is what a voice node is told.
 type Config struct {
-	Node     string
-	Region   string
-	Endpoint string     // host:port for clients; empty for the gateway's own
+	Node string
+	// Route returns the bus subject of a guild's owner.
+	Route    func(proto.Snowflake) string
 	PublicIP netip.Addr // for clients from outside, when this host is behind NAT
 	Key      []byte     // of voice tokens
 	Legacy   bool       // offers xsalsa20_poly1305 too
@@ -72,11 +71,9 @@ type Config struct {
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
 	Version      string
-	// Load says how busy this node is, 0 idle to 1 full; nil goes by sessions.
-	Load    func() float64
-	Random  func([]byte) // fills its argument with secret random bytes
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
+	Random       func([]byte) // fills its argument with secret random bytes
+	Log          *slog.Logger
+	Metrics      prometheus.Registerer
 }
 
 // Media is what signalling asks of the media workers: orders are posted, and what
@@ -106,13 +103,13 @@ type Service struct {
 	lobby     lobby
 	metrics   metrics
 
-	group       atomic.Pointer[run.Group] // nil before Start
-	unsubscribe func()
-	closing     atomic.Bool
-	lastConn    atomic.Uint64
-	open        atomic.Int64  // connections
-	closed      chan struct{} // holds one token: a connection has ended
-	warnNAT     sync.Once
+	group         atomic.Pointer[run.Group] // nil before Start
+	subscriptions []func()
+	closing       atomic.Bool
+	lastConn      atomic.Uint64
+	open          atomic.Int64  // connections
+	closed        chan struct{} // holds one token: a connection has ended
+	warnNAT       sync.Once
 }
 
 // New returns a service for the workers of m.
@@ -161,11 +158,17 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 // Start listens to the guilds and starts the shards. Connections that come before
 // it are turned away.
 func (s *Service) Start(g *run.Group) error {
-	unsubscribe, err := s.bus.Subscribe(guild.VoiceSubject(s.cfg.Node), s.command)
-	if err != nil {
-		return fmt.Errorf("voice: %w", err)
+	for subject, receive := range map[string]func(bus.Message){
+		guild.VoiceSubject(s.cfg.Node): s.command,
+		guild.SubjectClaimed:           s.claimed,
+	} {
+		unsubscribe, err := s.bus.Subscribe(subject, receive)
+		if err != nil {
+			s.unsubscribe()
+			return fmt.Errorf("voice: %w", err)
+		}
+		s.subscriptions = append(s.subscriptions, unsubscribe)
 	}
-	s.unsubscribe = unsubscribe
 	s.group.Store(g)
 	for _, h := range s.shards {
 		g.Go("voice shard", h.run)
@@ -195,12 +198,50 @@ func (s *Service) Event(_ int, e sfu.Event) {
 	}
 }
 
-// keepHouse announces the node and turns out connections that never identify.
+func (s *Service) unsubscribe() {
+	for _, unsubscribe := range s.subscriptions {
+		unsubscribe()
+	}
+	s.subscriptions = nil
+}
+
+// claimed tells a guild's new owner of all connections of the guild, and when that is
+// all.
+func (s *Service) claimed(m bus.Message) {
+	var c guild.Claimed
+	if err := m.Decode(&c); err != nil {
+		s.cfg.Log.Error("voice: claim unreadable", "err", err)
+		return
+	}
+	left := new(atomic.Int32)
+	left.Store(int32(len(s.shards)))
+	for _, h := range s.shards {
+		h.tell(control{ask: func() {
+			for _, r := range h.core.RollCall(c.Guild) {
+				h.request(guild.OwnerSubject(c.Node), guild.Request{Guild: r.Guild, Report: &r.VoiceReport})
+			}
+			if left.Add(-1) == 0 {
+				h.request(guild.OwnerSubject(c.Node), guild.Request{
+					Guild: c.Guild, Present: &guild.Present{Node: s.cfg.Node, Role: guild.RoleVoice},
+				})
+			}
+		}})
+	}
+}
+
+// Returned takes in that the bus was away: commands of guilds were missed, so the
+// guilds are told of every connection again.
+func (s *Service) Returned() {
+	for _, h := range s.shards {
+		h.tell(control{ask: h.core.ReportAll})
+	}
+}
+
+// keepHouse turns out connections that never identify.
 func (s *Service) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s.announce()
 		for _, c := range s.lobby.expired(monotonic.Now()) {
 			s.close(c, proto.VoiceCloseSessionTimeout)
 		}
@@ -212,22 +253,11 @@ func (s *Service) keepHouse(ctx context.Context) {
 	}
 }
 
-func (s *Service) announce() {
-	n := guild.VoiceNode{
-		Node: s.cfg.Node, Region: s.cfg.Region, Endpoint: s.cfg.Endpoint,
-		Peers: s.sessions(), Draining: s.closing.Load(),
-	}
-	if s.cfg.Load != nil {
-		n.Load = s.cfg.Load()
-	} else {
-		n.Load = min(1, float64(n.Peers)/float64(sessionsPerWorker*len(s.shards)))
-	}
-	if err := s.bus.Publish(guild.SubjectVoiceNodes, n); err != nil {
-		s.cfg.Log.Warn("voice node not announced", "err", err)
-	}
-}
+// Capacity is how many sessions this node is made for.
+func (s *Service) Capacity() int { return sessionsPerWorker * len(s.shards) }
 
-func (s *Service) sessions() int {
+// Sessions returns how many sessions there are.
+func (s *Service) Sessions() int {
 	n := 0
 	for _, h := range s.shards {
 		n += int(h.sessions.Load())
@@ -255,15 +285,13 @@ func (s *Service) List(ctx context.Context) ([]signalling.Info, error) {
 	return all, nil
 }
 
-// Close tells the guilds to place nobody here and closes every connection with
-// 4015, from which clients resume or join anew. It returns when all have ended,
+// Close takes no more connections and closes those there are with 4015, from which clients resume or join anew. It returns when all have ended,
 // or with ctx. The shards end with their group.
 func (s *Service) Close(ctx context.Context) {
 	group := s.group.Load()
 	if s.closing.Swap(true) || group == nil {
 		return
 	}
-	s.announce()
 	s.unsubscribe()
 	for _, c := range s.lobby.all() {
 		s.close(c, proto.VoiceCloseServerCrashed)

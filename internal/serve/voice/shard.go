@@ -181,10 +181,7 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 // report tells the guild. An end is told to the other shards too: the channel may
 // be placed anew, and the join's token must begin no session there.
 func (h *shard) report(r *signalling.Report) {
-	request := guild.Request{Guild: r.Guild, Report: &r.VoiceReport}
-	if err := h.service.bus.Publish(guild.Subject(r.Guild), request); err != nil {
-		h.service.cfg.Log.Warn("voice report not sent", "err", err)
-	}
+	h.request(h.service.cfg.Route(r.Guild), guild.Request{Guild: r.Guild, Report: &r.VoiceReport})
 	if r.Connected {
 		return
 	}
@@ -192,6 +189,12 @@ func (h *shard) report(r *signalling.Report) {
 		if other != h {
 			other.tell(control{command: &guild.VoiceCommand{Guild: r.Guild, User: r.User, Join: r.Join, End: true}})
 		}
+	}
+}
+
+func (h *shard) request(subject string, r guild.Request) {
+	if err := h.service.bus.Publish(subject, r); err != nil {
+		h.service.cfg.Log.Warn("voice report not sent", "err", err)
 	}
 }
 

@@ -86,16 +86,15 @@ type world struct {
 	service *Service
 	server  *httptest.Server
 	reports chan guild.VoiceReport
-	nodes   chan guild.VoiceNode
 }
 
 func newWorld(t *testing.T, change func(*Config, *fakeMedia)) *world {
 	t.Helper()
 	w := &world{
 		t: t, bus: bustest.New(t), media: &fakeMedia{commands: make(chan posted, 1024), waits: make(chan struct{}, 1)},
-		reports: make(chan guild.VoiceReport, 1024), nodes: make(chan guild.VoiceNode, 1024),
+		reports: make(chan guild.VoiceReport, 1024),
 	}
-	cfg := Config{Node: "n1", Region: "here", Key: testKey, Version: "1.2.3"}
+	cfg := Config{Node: "n1", Route: func(proto.Snowflake) string { return guild.OwnerSubject("guilds") }, Key: testKey, Version: "1.2.3"}
 	if change != nil {
 		change(&cfg, w.media)
 	}
@@ -103,13 +102,7 @@ func newWorld(t *testing.T, change func(*Config, *fakeMedia)) *world {
 	if w.service, err = New(cfg, w.bus, w.media); err != nil {
 		t.Fatal(err)
 	}
-	subscribe(w, guild.Subject(testGuild), func(r guild.Request) { w.reports <- *r.Report })
-	subscribe(w, guild.SubjectVoiceNodes, func(n guild.VoiceNode) {
-		select {
-		case w.nodes <- n:
-		default:
-		}
-	})
+	subscribe(w, guild.OwnerSubject("guilds"), func(r guild.Request) { w.reports <- *r.Report })
 	group := run.NewGroup(context.Background(), slog.New(slog.DiscardHandler))
 	if err := w.service.Start(group); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,197 @@
+package guild
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"hubbub.dev/hubbub/proto"
+)
+
+// What passes when a guild gets another owner. The new one takes the guild in the
+// database, tells everybody (Claimed), and takes in what they answer: gateways attach
+// their sessions again, voice nodes report their connections, and each ends with
+// Present. Then the guild is as it was, and goes on.
+
+// Claimed says that a node has taken a guild. Gateways with sessions of it and voice
+// nodes with connections of it answer that node.
+type Claimed struct {
+	Guild      proto.Snowflake `cbor:"1,keyasint"`
+	Generation uint64          `cbor:"2,keyasint"`
+	Node       string          `cbor:"3,keyasint"`
+}
+
+// Present says that a node has answered a Claimed in full: all requests before this
+// one were its answer. Role is what answered, "gateway" or "voice".
+type Present struct {
+	Node string `cbor:"1,keyasint"`
+	Role string `cbor:"2,keyasint"`
+}
+
+// The roles of Present.
+const (
+	RoleGateway = "gateway"
+	RoleVoice   = "voice"
+)
+
+// Wake asks a guild's owner, which may not know the guild yet, for a Claimed to the
+// gateway that asks. Gateways send it when a guild is to have another owner. Generation
+// is the latest that the gateway knows: an owner of an earlier one has lost the guild.
+type Wake struct {
+	Gateway    string `cbor:"1,keyasint"`
+	Generation uint64 `cbor:"2,keyasint,omitempty"`
+}
+
+// VoiceEnded tells a session's gateway that the session is no longer in voice.
+type VoiceEnded struct {
+	Guild   proto.Snowflake `cbor:"1,keyasint"`
+	Session string          `cbor:"2,keyasint"`
+}
+
+// gathered is what a guild that is being rebuilt was told of who is in voice.
+type gathered struct {
+	claims  map[proto.Snowflake]claim       // of gateways
+	reports map[proto.Snowflake]VoiceReport // of voice nodes
+}
+
+type claim struct {
+	ref   SessionRef
+	state proto.VoiceStateUpdateData
+}
+
+func (a *gathered) report(r *VoiceReport) {
+	old, known := a.reports[r.User]
+	switch {
+	case known && old.Join > r.Join:
+	case r.Connected:
+		a.reports[r.User] = *r
+	case known && old.Join == r.Join:
+		delete(a.reports, r.User)
+	}
+}
+
+// Rebuild begins to take in who is there, after the guild was loaded by a new owner.
+// Until Settle it takes Attach for sessions that are Known, and Report; nothing else
+// may be given to it.
+func (g *Guild) Rebuild() {
+	g.gathered = &gathered{claims: map[proto.Snowflake]claim{}, reports: map[proto.Snowflake]VoiceReport{}}
+}
+
+// Rebuilding reports whether Rebuild was called and Settle was not.
+func (g *Guild) Rebuilding() bool { return g.gathered != nil }
+
+// Settle ends a rebuild: users whom a voice node has are in voice as they were, which
+// nobody needs to be told; those whom only their gateway takes to be in voice join
+// anew. It needs no rollback, like NodesChanged.
+func (g *Guild) Settle(wall time.Time) Output {
+	g.begin(Input{Wall: wall})
+	was := g.gathered
+	g.gathered = nil
+	if was == nil || g.info == nil {
+		return g.out
+	}
+	for _, user := range slices.Sorted(maps.Keys(was.reports)) {
+		r := was.reports[user]
+		g.lastJoin = max(g.lastJoin, r.Join)
+		g.restoreVoice(&r, was.claims[user])
+	}
+	for _, user := range slices.Sorted(maps.Keys(was.claims)) {
+		if c := was.claims[user]; g.voice[user] == nil {
+			g.claimVoice(c)
+		}
+	}
+	return g.out
+}
+
+// restoreVoice brings back the voice state that a report is about.
+func (g *Guild) restoreVoice(r *VoiceReport, c claim) {
+	m, ch := g.members[r.User], g.channels[r.Channel]
+	if m == nil || ch == nil || !ch.Type.IsVoice() {
+		g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Code: CloseTerminated})
+		return
+	}
+	v := &voiceState{
+		user: r.User, channel: r.Channel, session: SessionRef{Session: r.Session, User: r.User}, join: r.Join,
+		self: selfFlags{deaf: r.Flags.SelfDeaf}, mute: m.Mute, deaf: m.Deaf,
+		node: r.Node, worker: r.Worker, transport: r.Transport, enforced: r.Flags,
+	}
+	if s := g.sessions[r.Session]; s != nil && s.ref.User == r.User {
+		v.session = s.ref
+	}
+	if c.ref.Session == r.Session {
+		v.self = selfFlags{mute: c.state.SelfMute, deaf: c.state.SelfDeaf}
+		v.self.video = c.state.SelfVideo && g.permissionsIn(m, ch).Has(proto.PermStream)
+	}
+	// Who is muted on a stage and not by a moderator is of the audience.
+	v.suppress = ch.Type == proto.ChannelStage && r.Flags.Mute && !m.Mute
+	v.suppress = g.suppressed(m, ch, v)
+	g.setVoice(v)
+	if flags := g.flags(v); flags != v.enforced {
+		v.enforced = flags
+		g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &flags})
+	}
+}
+
+// claimVoice lets a session join where its gateway says that it is, or tells
+// everybody that it is not there.
+func (g *Guild) claimVoice(c claim) {
+	g.voiceRequest(&VoiceRequest{SessionRef: c.ref, State: c.state})
+	if g.voice[c.ref.User] == nil {
+		g.announceVoice(&voiceState{user: c.ref.User, session: c.ref, channel: *c.state.ChannelID}, nil)
+	}
+}
+
+// attachAgain attaches a session that knows the guild already. Nobody else is told:
+// to them it was there all the time.
+func (g *Guild) attachAgain(a *Attach) {
+	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents}
+	s.status, _ = cleanStatus(a.Status)
+	g.putSession(s)
+	g.hide(a.User, g.hiddenFrom(g.members[a.User]))
+	if v := g.voice[a.User]; v != nil && v.session.Session == a.Session && v.session != a.SessionRef {
+		next := *v
+		next.session = a.SessionRef
+		g.setVoice(&next)
+	}
+	if a.Voice == nil || a.Voice.ChannelID == nil || *a.Voice.ChannelID == 0 {
+		return
+	}
+	c := claim{a.SessionRef, *a.Voice}
+	switch {
+	case g.gathered != nil:
+		g.gathered.claims[a.User] = c
+	case g.voice[a.User] == nil:
+		g.claimVoice(c)
+	}
+}
+
+// orphan leaves a voice state without a session, to last as long as its voice server
+// has the user.
+func (g *Guild) orphan(v *voiceState) {
+	next := *v
+	next.session.Gateway = ""
+	g.setVoice(&next)
+}
+
+// GatewaysGone takes out the sessions of gateways that are there no longer. Calls
+// that are connected go on without them. It needs no rollback.
+func (g *Guild) GatewaysGone(wall time.Time, gone func(node string) bool) Output {
+	g.begin(Input{Wall: wall})
+	for _, id := range slices.Sorted(maps.Keys(g.sessions)) {
+		if ref := g.sessions[id].ref; gone(ref.Gateway) {
+			g.detach(&Detach{SessionRef: ref, Leaving: true})
+		}
+	}
+	return g.out
+}
+
+// tellEnded tells a session's gateway when the step from old to next takes it out of
+// voice.
+func (g *Guild) tellEnded(old, next *voiceState) {
+	if old == nil || old.session.Gateway == "" || (next != nil && next.session.Session == old.session.Session) {
+		return
+	}
+	g.out.Messages = append(g.out.Messages, Message{Subject: GatewaySubject(old.session.Gateway), Gateway: &GatewayMessage{
+		VoiceEnded: &VoiceEnded{Guild: g.id, Session: old.session.Session},
+	}})
+}
