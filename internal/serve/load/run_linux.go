@@ -19,6 +19,8 @@ const (
 	// accountsAtOnce and leavesAtOnce load a server no more than it has cores.
 	accountsAtOnce = 8
 	leavesAtOnce   = 32
+	// mostTalkers may talk all the time while listeners join.
+	mostTalkers = 100
 	// firstPacket is how long a join waits for the first packet.
 	firstPacket = 5 * time.Second
 	// drainPatience is how long packets under way are waited for when none comes.
@@ -139,10 +141,16 @@ func (r *runner) join(ctx context.Context) error {
 	if err := r.enter(ctx, r.members[:speakers], false); err != nil {
 		return err
 	}
-	if err := r.crowd.begin(ctx, r.window(0, 1, r.cfg.Rate)); err != nil {
+	// Speakers talk without a pause, so that a listener's first packet is there to come;
+	// but a crowd of them would be another load than the one asked for.
+	talk, hear := 1.0, speakers > 0
+	if speakers > mostTalkers {
+		talk, hear = r.cfg.Talk, false
+	}
+	if err := r.crowd.begin(ctx, r.window(0, talk, r.cfg.Rate)); err != nil {
 		return err
 	}
-	if err := r.enter(ctx, r.members[speakers:], speakers > 0); err != nil {
+	if err := r.enter(ctx, r.members[speakers:], hear); err != nil {
 		return err
 	}
 	return r.crowd.recount(ctx, 0)
