@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -45,8 +46,36 @@ func (c cpuTime) userShare() float64 {
 	return float64(c.user) / float64(c.user+c.system)
 }
 
-// cpuOf reads the CPU time of a process.
-func cpuOf(pid int) (cpuTime, error) {
+// family returns a process and its children: a server's media workers may be one.
+func family(pid int) []int {
+	all := []int{pid}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		ids, _ := os.ReadFile(list)
+		for _, id := range strings.Fields(string(ids)) {
+			if child, err := strconv.Atoi(id); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all
+}
+
+// cpuOf reads the CPU time of a process and its children.
+func cpuOf(pid int) (sum cpuTime, err error) {
+	for i, id := range family(pid) {
+		one, err := cpuOfOne(id)
+		switch {
+		case err == nil:
+			sum = sum.add(one)
+		case i == 0: // a child may have ended meanwhile
+			return sum, err
+		}
+	}
+	return sum, nil
+}
+
+func cpuOfOne(pid int) (cpuTime, error) {
 	// The clock id of a process's scheduler time: the complement of its id above
 	// CPUCLOCK_SCHED (clock_getcpuclockid(3), linux/posix-timers.h).
 	const cpuClockSched = 2
@@ -71,8 +100,22 @@ func cpuOf(pid int) (cpuTime, error) {
 	}, errors.Join(err1, err2)
 }
 
-// residentOf reads the resident memory of a process in bytes.
-func residentOf(pid int) (int64, error) {
+// residentOf reads the resident memory of a process and its children in bytes, pages
+// that they share counted for each.
+func residentOf(pid int) (sum int64, err error) {
+	for i, id := range family(pid) {
+		one, err := residentOfOne(id)
+		switch {
+		case err == nil:
+			sum += one
+		case i == 0:
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+func residentOfOne(pid int) (int64, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err

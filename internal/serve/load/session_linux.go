@@ -311,13 +311,16 @@ func (m *member) leave() {
 	}
 }
 
-// heart sends the heartbeats of one kind of WebSocket, spread evenly over the interval
-// that the server asked for. One that cannot be sent shows as a cut.
+// heart sends the heartbeats of one kind of WebSocket, each at the interval that the
+// server asked for. One that cannot be sent shows as a cut.
 type heart struct {
-	mu      sync.Mutex
-	sockets []*socket
-	next    int
-	owed    float64 // heartbeats, less than one
+	mu    sync.Mutex
+	beats []beat // the next first: all have one interval
+}
+
+type beat struct {
+	socket *socket
+	at     time.Time
 }
 
 // pulse is how often a heart sends those that are due.
@@ -326,21 +329,18 @@ const pulse = 10 * time.Millisecond
 func (h *heart) add(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sockets = append(h.sockets, s)
+	h.beats = append(h.beats, beat{s, time.Now().Add(s.interval)})
 }
 
-// due returns the sockets to beat in this pulse: each of them once in an interval.
-func (h *heart) due() []*socket {
+// due returns the sockets whose time has come, and sets their next.
+func (h *heart) due(now time.Time) []*socket {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.sockets) == 0 {
-		return nil
-	}
-	h.owed += float64(len(h.sockets)) * float64(pulse) / float64(max(h.sockets[0].interval, pulse))
 	var out []*socket
-	for ; h.owed >= 1; h.owed-- {
-		h.next = (h.next + 1) % len(h.sockets)
-		out = append(out, h.sockets[h.next])
+	for len(h.beats) > 0 && !now.Before(h.beats[0].at) {
+		s := h.beats[0].socket
+		out = append(out, s)
+		h.beats = append(h.beats[1:], beat{s, now.Add(max(s.interval, pulse))})
 	}
 	return out
 }
@@ -354,7 +354,7 @@ func (h *heart) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, s := range h.due() {
+		for _, s := range h.due(time.Now()) {
 			seq := "null"
 			if n := s.seq.Load(); n >= 0 {
 				seq = strconv.FormatInt(n, 10)
