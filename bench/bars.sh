@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what docs/performance.md holds against its bars, one report after another, into a directory:
-# a text and a page of each. Takes about a quarter of an hour, with nothing else on the host.
+# a text and a page of each. Takes about half an hour, and wants nothing else on the host.
 #
 #   bench/bars.sh /tmp/bars
 set -euo pipefail
@@ -29,8 +29,8 @@ measure memory-browser load --listeners 1000 --speakers 1 --channels 10 --talk 0
 measure silent load --speakers 0 --listeners 5000 --channels 100 --joins 16 --duration 60s
 # About 10,000 packets/s to 5 listeners each, whatever the number of peers.
 measure peers-10 load --speakers 5 --listeners 5 --rate 390 --runs 3
-measure peers-100 load --speakers 5 --listeners 50 --channels 10 --talk 0.8 --runs 3
-measure peers-1000 load --speakers 5 --listeners 500 --channels 100 --talk 0.08 --joins 16 --runs 3
-measure peers-5000 load --speakers 5 --listeners 2500 --channels 500 --talk 0.016 --joins 16 --runs 3
+measure peers-100 load --speakers 5 --listeners 50 --channels 10 --rate 39 --runs 3
+measure peers-1000 load --speakers 5 --listeners 500 --channels 100 --rate 4 --joins 16 --runs 3
+measure peers-5000 load --speakers 5 --listeners 2500 --channels 500 --rate 1 --joins 16 --runs 3
 # Half of what one core delivers to 5 x 100.
 measure half load --rate 200 --runs 3
