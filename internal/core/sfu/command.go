@@ -47,6 +47,8 @@ type AddPeer struct {
 	Channel uint64 `cbor:"2,keyasint"`
 	SSRC    uint32 `cbor:"3,keyasint"`
 	Flags   Flags  `cbor:"4,keyasint"`
+	// From is what a native client's media probably comes from, too; invalid: no idea.
+	From netip.Addr `cbor:"5,keyasint"`
 }
 
 // SetNative gives a peer the native transport: an encryption mode of package

@@ -23,9 +23,10 @@ type Admission struct {
 	Resume  bool
 	SeqAck  int64 // of Resume: the last number received, or -1
 	// Addresses are where this client reaches the workers' host, the one for
-	// Ready first, and Worker is where its peer is placed if it identifies. The
-	// service fills them in.
+	// Ready first, From is where it is itself, if that is known, and Worker is where
+	// its peer is placed if it identifies. The service fills them in.
 	Addresses []netip.Addr
+	From      netip.Addr
 	Worker    int
 }
 

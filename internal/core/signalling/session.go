@@ -27,6 +27,7 @@ type session struct {
 
 	transport string
 	addresses []netip.Addr
+	from      netip.Addr
 	present   bool // has had a Session Description: the others know of it
 	place     int  // index in channel.present
 	ended     bool // removed; its connection awaits its close

@@ -197,7 +197,7 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 	}
 	x := &session{
 		member: m, join: a.Claims.Join, token: a.Token, gateway: a.Claims.Session, worker: a.Worker,
-		version: a.Version, conn: conn, addresses: a.Addresses, identified: now,
+		version: a.Version, conn: conn, addresses: a.Addresses, from: a.From, identified: now,
 		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
 	}
@@ -235,7 +235,7 @@ func (s *Shard) add(x *session, id proto.Snowflake) {
 	x.peer, x.ssrc = s.nextPeer(), s.ssrcs.next()
 	s.conns[x.conn], s.members[x.member], s.peers[x.peer] = x, x, x
 	x.posted = x.peerFlags()
-	s.post(x.worker, sfu.Command{Add: &sfu.AddPeer{Peer: x.peer, Channel: uint64(id), SSRC: x.ssrc, Flags: x.posted}})
+	s.post(x.worker, sfu.Command{Add: &sfu.AddPeer{Peer: x.peer, Channel: uint64(id), SSRC: x.ssrc, Flags: x.posted, From: x.from}})
 
 	ready := proto.VoiceReady{
 		SSRC: x.ssrc, IP: x.addresses[0].String(), Port: int(s.cfg.Workers[x.worker].Port), Modes: s.cfg.Modes,

@@ -37,7 +37,10 @@ type Config struct {
 	// together with those that came, up to 5 ms. Zero is no wait: what one read brought
 	// leaves together all the same.
 	Wait time.Duration
-	Log  *slog.Logger
+	// AttackRate is from how many packets of nobody a second a worker calls itself
+	// attacked; 0: 100,000.
+	AttackRate int
+	Log        *slog.Logger
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
 }

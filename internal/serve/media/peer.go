@@ -9,6 +9,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/native"
 	"hubbub.dev/hubbub/internal/core/relay"
 	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/shield"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -34,10 +35,14 @@ type peer struct {
 	ssrc   uint32
 	secret sfu.SetNative // the native transport's, while there is one
 
-	// addr is where the peer is sent to, and invalid while unknown. It is latched
-	// once a packet of the peer has come from there that only it could make.
+	// addr is where the peer is, and invalid while unknown. It is latched once a packet
+	// of the peer has come from there that only it could make. Before, it is believed
+	// if it is in the network that the peer's signalling came from, which from names
+	// when that says anything. To another the peer's channel is not sent.
 	addr      netip.AddrPort
+	from      netip.Addr
 	latched   bool
+	believed  bool
 	connected bool       // said so
 	heard     clock.Time // last authentic packet
 
@@ -92,7 +97,7 @@ func (w *worker) setNative(slot sfu.Slot, c *sfu.SetNative) {
 	if c.Mode == proto.ModeXSalsa20 {
 		p.levelID = 0 // clients of that age take the extension for audio
 	}
-	p.latched = false
+	p.latched, p.believed = false, p.latched || p.believed
 	w.ready(slot)
 }
 
@@ -109,7 +114,7 @@ func (w *worker) setBrowser(now clock.Time, slot sfu.Slot, c *sfu.SetBrowser) {
 	w.clearBrowser(slot)
 	w.clearAddress(slot)
 	p := &w.peers[slot]
-	p.native, p.secret, p.latched = nil, sfu.SetNative{}, false
+	p.native, p.secret = nil, sfu.SetNative{}
 	p.opus, p.levelID = c.OpusPT, c.AudioLevelID
 	// One that cannot be read matches no certificate.
 	fingerprint, _ := browser.ParseFingerprint(c.Fingerprint)
@@ -150,7 +155,7 @@ func (w *worker) setKeys(slot sfu.Slot, c *sfu.SetSRTPKeys) bool {
 func (w *worker) ready(slot sfu.Slot) {
 	p := &w.peers[slot]
 	keys := p.native != nil || p.browser != nil && p.browser.out != nil && !p.browser.lost
-	if keys && p.addr.IsValid() {
+	if keys && p.addr.IsValid() && (p.latched || p.believed) {
 		w.router.Connect(slot)
 	}
 }
@@ -174,7 +179,7 @@ func (w *worker) claim(now clock.Time, slot sfu.Slot, addr netip.AddrPort) bool 
 			return false
 		}
 		if h.addr == addr {
-			h.addr, h.latched = netip.AddrPort{}, false
+			h.addr, h.latched, h.believed = netip.AddrPort{}, false, false
 			w.router.Disconnect(holder)
 		}
 	}
@@ -192,6 +197,26 @@ func (w *worker) moveTo(slot sfu.Slot, addr netip.AddrPort) {
 	w.ready(slot)
 }
 
+// believe takes for a native peer's an address from which somebody did discovery under
+// its SSRC. That proves nothing, and goes for nothing once something was proved. Most
+// clients send discovery before their keys are set, and some nothing that is sealed,
+// ever: they only listen.
+func (w *worker) believe(now clock.Time, slot sfu.Slot, addr netip.AddrPort) {
+	p := &w.peers[slot]
+	likely := !p.from.IsValid() || shield.SameNetwork(p.from, addr.Addr())
+	if p.latched || !likely && (p.believed || w.belongs(addr, slot)) || !w.claim(now, slot, addr) {
+		return
+	}
+	p.believed = likely
+	w.moveTo(slot, addr)
+}
+
+// belongs reports whether an address belongs to another peer.
+func (w *worker) belongs(addr netip.AddrPort, but sfu.Slot) bool {
+	holder, taken := w.byAddr[addr]
+	return taken && holder != but
+}
+
 func (w *worker) release(slot sfu.Slot, addr netip.AddrPort) {
 	if holder, ok := w.byAddr[addr]; ok && holder == slot {
 		delete(w.byAddr, addr)
@@ -201,7 +226,7 @@ func (w *worker) release(slot sfu.Slot, addr netip.AddrPort) {
 func (w *worker) clearAddress(slot sfu.Slot) {
 	p := &w.peers[slot]
 	w.release(slot, p.addr)
-	p.addr, p.latched = netip.AddrPort{}, false
+	p.addr, p.latched, p.believed = netip.AddrPort{}, false, false
 }
 
 func (w *worker) clearBrowser(slot sfu.Slot) {

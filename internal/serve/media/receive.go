@@ -26,7 +26,7 @@ func (w *worker) receive(now clock.Time, m *udp.Message) {
 	case rtp.STUN:
 		w.receiveCheck(now, m.Addr, pkt)
 	case rtp.DTLS:
-		w.receiveDTLS(m.Addr, pkt)
+		w.receiveDTLS(now, m.Addr, pkt)
 	default:
 		w.receiveOther(now, m.Addr, pkt)
 	}
@@ -49,10 +49,10 @@ func (w *worker) receiveMedia(now clock.Time, addr netip.AddrPort, pkt []byte, s
 		}
 		var ok bool
 		if slot, ok = w.router.FindSSRC(ssrc); !ok || w.peers[slot].native == nil {
-			w.strays[strayUnknown]++
+			w.stranger(now, addr, false, strayUnknown)
 			return
 		}
-		if !w.attempt(now) {
+		if w.barred(now, addr) || !w.attempt(now, addr) {
 			return
 		}
 	}
@@ -62,7 +62,7 @@ func (w *worker) receiveMedia(now clock.Time, addr netip.AddrPort, pkt []byte, s
 		return
 	}
 	if drop := open(w, now, slot, pkt); drop != rtp.Accepted {
-		w.refused[drop]++
+		w.invalid(now, addr, known, drop)
 		return
 	}
 	p.heard = now
@@ -128,12 +128,15 @@ func (w *worker) control(now clock.Time, slot sfu.Slot, pkt []byte) (drop rtp.Dr
 func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	ufrag, ok := browser.BindingUsername(pkt)
 	if !ok {
-		w.strays[strayUnknown]++
+		w.stranger(now, addr, false, strayUnknown)
 		return
 	}
 	slot, ok := w.byUfrag[string(ufrag)]
 	if !ok {
-		w.strays[strayUnknown]++
+		w.stranger(now, addr, false, strayUnknown)
+		return
+	}
+	if w.barred(now, addr) {
 		return
 	}
 	p := &w.peers[slot]
@@ -144,7 +147,8 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	}
 	binding, ok := b.ice.ParseBinding(pkt)
 	if !ok {
-		w.refused[rtp.Unauthenticated]++
+		_, known := w.byAddr[addr]
+		w.invalid(now, addr, known, rtp.Unauthenticated)
 		return
 	}
 	if !w.claim(now, slot, addr) {
@@ -167,7 +171,11 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		b.chosen = now
 	}
 	w.ready(slot)
-	w.queue(b.ice.PutBindingSuccess(w.next(), binding.Transaction, addr), addr)
+	if size := b.ice.PutBindingSuccess(w.next(), binding.Transaction, addr); size <= len(pkt) {
+		w.queue(size, addr)
+	} else {
+		w.strays[strayAmplified]++
+	}
 }
 
 // keep remembers an address from which a browser may send too, in place of the
@@ -190,10 +198,10 @@ func (b *browserPeer) keep(w *worker, slot sfu.Slot, addr netip.AddrPort) {
 
 // receiveDTLS gives a datagram to the peer's handshake, and starts that with the
 // first one. Only who has passed a check gets so far.
-func (w *worker) receiveDTLS(addr netip.AddrPort, pkt []byte) {
-	slot, ok := w.byAddr[addr]
-	if !ok || w.peers[slot].browser == nil {
-		w.strays[strayUnknown]++
+func (w *worker) receiveDTLS(now clock.Time, addr netip.AddrPort, pkt []byte) {
+	slot, known := w.byAddr[addr]
+	if !known || w.peers[slot].browser == nil {
+		w.stranger(now, addr, known, strayUnknown)
 		return
 	}
 	b := w.peers[slot].browser
@@ -217,7 +225,7 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	}
 	slot, known := w.byAddr[addr]
 	if !known || len(pkt) != native.PingSize || w.peers[slot].browser != nil {
-		w.strays[strayUnknown]++
+		w.stranger(now, addr, known, strayUnknown)
 		return
 	}
 	w.gather.keepalives++
@@ -229,16 +237,14 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	}
 }
 
-// discover answers IP discovery. Until a packet has decrypted, this is where the
-// client is believed to be, so that one that only listens hears something.
+// discover answers IP discovery, which is also what a client that only listens is
+// believed to be where it came from by.
 func (w *worker) discover(now clock.Time, addr netip.AddrPort, ssrc uint32) {
 	slot, ok := w.router.FindSSRC(ssrc)
 	if !ok || w.peers[slot].browser != nil {
-		w.strays[strayUnknown]++
+		w.stranger(now, addr, false, strayUnknown)
 		return
 	}
-	if p := &w.peers[slot]; !p.latched && w.claim(now, slot, addr) {
-		w.moveTo(slot, addr)
-	}
+	w.believe(now, slot, addr)
 	w.queue(native.PutDiscoveryResponse(w.next(), ssrc, addr), addr)
 }

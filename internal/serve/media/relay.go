@@ -26,11 +26,12 @@ func (w *worker) setRelay(slot sfu.Slot, c *sfu.AddRelay) {
 // changes nothing of where the relay goes.
 func (w *worker) receiveRelayed(now clock.Time, slot sfu.Slot, addr netip.AddrPort, pkt []byte) {
 	p := &w.peers[slot]
-	if addr != p.addr && !w.attempt(now) {
+	known := addr == p.addr
+	if !known && (w.barred(now, addr) || !w.attempt(now, addr)) {
 		return
 	}
 	if drop := p.link.Open(pkt, &w.packet); drop != rtp.Accepted {
-		w.refused[drop]++
+		w.invalid(now, addr, known, drop)
 		return
 	}
 	w.relayedIn++

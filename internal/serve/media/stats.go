@@ -23,11 +23,13 @@ const (
 	strayHandshakes                // too many handshakes
 	strayUnsealed                  // too large, or no packet numbers left
 	strayCommand                   // a command for no peer, or given twice
+	strayBlocked                   // from a network that floods
+	strayAmplified                 // a check shorter than its answer
 	strayCount
 )
 
 var strayNames = [strayCount]string{
-	"unknown", "not_ready", "attempts", "address_taken", "payload_type", "handshakes", "unsealed", "command",
+	"unknown", "not_ready", "attempts", "address_taken", "payload_type", "handshakes", "unsealed", "command", "blocked", "amplified",
 }
 
 // counters are counted where it happens and read by publish alone.
@@ -86,6 +88,11 @@ type WorkerStats struct {
 	// to do than it can.
 	Shed float64 `json:"shed"`
 
+	// Attacked says that more packets of nobody come than a worker should bear, and
+	// BlockedNetworks is how many networks' strangers are dropped unread now.
+	Attacked        bool `json:"attacked"`
+	BlockedNetworks int  `json:"blocked_networks"`
+
 	// Wait is how long a packet is waited with now, so that others leave with it, and
 	// WaitMean the mean over all packets since the start: at most, for the last of a
 	// batch came later than the first.
@@ -119,6 +126,9 @@ func (w *worker) publish(now clock.Time) {
 		Channels:    w.router.Channels(),
 		Speaking:    w.router.Speaking(),
 		Handshakes:  int(w.handshaking.Load()),
+		Attacked:    w.guard.Attacked(),
+
+		BlockedNetworks: w.guard.Networks(now),
 	}
 	if elapsed := now.Sub(w.publishedAt); w.publishedAt != 0 && elapsed > 0 {
 		s.Load = min(float64(w.busy)/float64(elapsed), 1)
@@ -208,6 +218,15 @@ var metrics = []metric{
 		func(s *WorkerStats) float64 { return s.Load }},
 	{describe("shed", "Part of the deliveries that the worker gives up, having too much to do."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return s.Shed }},
+	{describe("attacked", "1 while more packets of nobody come than a worker should bear."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 {
+			if s.Attacked {
+				return 1
+			}
+			return 0
+		}},
+	{describe("blocked_networks", "Networks whose strangers are dropped unread for they flood."), prometheus.GaugeValue,
+		func(s *WorkerStats) float64 { return float64(s.BlockedNetworks) }},
 	{describe("wait_seconds", "How long a packet is waited with, so that others leave with it."), prometheus.GaugeValue,
 		func(s *WorkerStats) float64 { return s.Wait / 1000 }},
 }

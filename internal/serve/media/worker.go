@@ -77,6 +77,7 @@ type worker struct {
 
 	gather   gatherer
 	overload overload
+	guard    guard
 
 	attempts   int
 	attemptsAt clock.Time
@@ -101,6 +102,7 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *wo
 		rx:          udp.NewBatch(),
 		outbox:      newOutbox(),
 		gather:      gatherer{most: min(max(cfg.Wait, 0), mostWait)},
+		guard:       newGuard(cfg.AttackRate),
 	}
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w
@@ -227,7 +229,7 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 	case !ok:
 		w.strays[strayCommand]++
 	case c.Add != nil:
-		*w.room(slot) = peer{id: c.Add.Peer, ssrc: c.Add.SSRC}
+		*w.room(slot) = peer{id: c.Add.Peer, ssrc: c.Add.SSRC, from: c.Add.From}
 	case c.Native != nil:
 		w.setNative(slot, c.Native)
 	case c.Browser != nil:
@@ -255,17 +257,18 @@ func (w *worker) keepHouse(now clock.Time) {
 			w.lose(sfu.Slot(slot), sfu.LostConsent)
 		}
 	}
+	w.judge(now)
 	w.publish(now)
 	w.nextHousekeeping = now.Add(housekeeping)
 }
 
 // attempt reports whether a stranger's packet may be decrypted now.
-func (w *worker) attempt(now clock.Time) bool {
+func (w *worker) attempt(now clock.Time, addr netip.AddrPort) bool {
 	if now.Sub(w.attemptsAt) >= attemptWindow {
 		w.attemptsAt, w.attempts = now, 0
 	}
 	if w.attempts >= attemptsPerWindow {
-		w.strays[strayAttempts]++
+		w.stranger(now, addr, false, strayAttempts)
 		return false
 	}
 	w.attempts++

@@ -65,6 +65,16 @@ type vantage struct {
 	proxied       bool
 }
 
+// origin returns the address that a client's media probably comes from too: that of its
+// WebSocket, unless a proxy stands there or may, as one does on a private address.
+func origin(remote netip.Addr, proxied bool) netip.Addr {
+	remote = remote.Unmap().WithZone("")
+	if proxied || !remote.IsGlobalUnicast() || near(remote) {
+		return netip.Addr{}
+	}
+	return remote
+}
+
 func near(a netip.Addr) bool {
 	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()
 }

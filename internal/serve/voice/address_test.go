@@ -91,3 +91,25 @@ func TestLobby(t *testing.T) {
 		t.Errorf("left over: %d, %d", len(l.deadlines), len(l.addresses))
 	}
 }
+
+func TestOrigin(t *testing.T) {
+	for _, c := range []struct {
+		remote  string
+		proxied bool
+		want    string
+	}{
+		{"203.0.113.7", false, "203.0.113.7"},
+		{"::ffff:203.0.113.7", false, "203.0.113.7"},
+		{"2001:db8::1", false, "2001:db8::1"},
+		{"203.0.113.7", true, ""},
+		{"127.0.0.1", false, ""},
+		{"192.168.1.5", false, ""},
+		{"fe80::1%eth0", false, ""},
+		{"fd00::1", false, ""},
+	} {
+		want, _ := netip.ParseAddr(c.want)
+		if got := origin(netip.MustParseAddr(c.remote), c.proxied); got != want {
+			t.Errorf("%s proxied %v: %v, want %v", c.remote, c.proxied, got, want)
+		}
+	}
+}

@@ -25,6 +25,7 @@ type client struct {
 	ws        atomic.Pointer[ws.Conn] // nil until upgraded
 	version   int
 	addresses []netip.Addr
+	from      netip.Addr    // where it is, if that is known
 	in, out   atomic.Uint64 // bytes of payloads
 
 }
@@ -169,7 +170,7 @@ func (s *Service) admit(c *client, a *signalling.Admission) (*shard, proto.Close
 	if !placed {
 		return nil, proto.VoiceCloseSessionInvalid
 	}
-	a.Addresses = c.addresses
+	a.Addresses, a.From = c.addresses, c.from
 	home := s.shards[at]
 	if !home.post(input{client: c, admit: a}) {
 		if !a.Resume {

@@ -330,7 +330,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	version, known := signalling.ParseVersion(r.URL.Query().Get("v"))
-	c.version, c.addresses = version, s.addresses(socket, r.Header.Get("X-Forwarded-For") != "")
+	proxied := r.Header.Get("X-Forwarded-For") != ""
+	c.version, c.addresses, c.from = version, s.addresses(socket, proxied), origin(socket.RemoteAddr().Addr(), proxied)
 	c.ws.Store(socket)
 	s.open.Add(1)
 	switch {

@@ -1,0 +1,93 @@
+package media
+
+import (
+	"math/rand/v2"
+	"net/netip"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/rtp"
+	"hubbub.dev/hubbub/internal/core/shield"
+)
+
+// guard is what a worker knows of those who are nobody's: its shield, and what it has
+// told it of the kernel's drops.
+type guard struct {
+	*shield.Shield
+	dropped, in uint64 // by the kernel and read, until the last Observe
+	counted     uint64 // packets of nobody among those read since then
+}
+
+func newGuard(attackRate int) guard {
+	return guard{Shield: shield.New(rand.Uint64(), shield.Config{AttackRate: attackRate})}
+}
+
+// barred reports whether a packet that would cost cryptography is dropped instead: it
+// comes from a network that floods, and from no peer's address.
+func (w *worker) barred(now clock.Time, addr netip.AddrPort) bool {
+	if !w.guard.Blocked(now, addr.Addr()) {
+		return false
+	}
+	if _, known := w.byAddr[addr]; known {
+		return false
+	}
+	w.strays[strayBlocked]++
+	w.guard.counted++
+	return true
+}
+
+// stranger counts a packet that is dropped for it is nobody's.
+func (w *worker) stranger(now clock.Time, addr netip.AddrPort, known bool, why stray) {
+	w.strays[why]++
+	w.junk(now, addr, known)
+}
+
+// invalid counts a packet that claimed a peer and was not of it.
+func (w *worker) invalid(now clock.Time, addr netip.AddrPort, known bool, drop rtp.Drop) {
+	w.refused[drop]++
+	w.junk(now, addr, known)
+}
+
+// junk tells the shield of a packet. From the address of a peer it is held against
+// nobody.
+func (w *worker) junk(now clock.Time, addr netip.AddrPort, known bool) {
+	w.guard.counted++
+	if known {
+		w.guard.CountPeer()
+	} else {
+		w.guard.Count(now, addr.Addr())
+	}
+}
+
+// judge tells the shield what passed since the last time. Of what the kernel dropped, all
+// is nobody's while the worker keeps up, for then it was the socket's filter; else the
+// same part as of what was read.
+func (w *worker) judge(now clock.Time) {
+	g := &w.guard
+	dropped := w.socket.Dropped()
+	unseen, read := dropped-g.dropped, w.packetsIn-g.in
+	if (w.overload.behind || w.overload.shed > 0) && read > 0 {
+		unseen = uint64(float64(unseen) * float64(g.counted) / float64(read))
+	}
+	before := g.Attacked()
+	g.Observe(now, unseen)
+	g.dropped, g.in, g.counted = dropped, w.packetsIn, 0
+	if attacked := g.Attacked(); attacked != before {
+		if attacked {
+			w.log.Warn("a media worker is attacked", "worker", w.index)
+		} else {
+			w.log.Info("the attack on a media worker is over", "worker", w.index)
+		}
+	}
+}
+
+// Attacked reports whether more packets of nobody come to a worker than its peers should
+// have to live with: this node had better get no new channels, and lose those it has.
+// It goes by what was counted until at most a second ago.
+func (m *Media) Attacked() bool {
+	for i := range m.workers {
+		if m.Stats(i).Attacked {
+			return true
+		}
+	}
+	return false
+}
