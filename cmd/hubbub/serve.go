@@ -32,6 +32,9 @@ type serveCmd struct {
 	SpreadFrom  int           `name:"spread-from" help:"How many people of a channel one media worker has before others take the next." env:"HUBBUB_SPREAD_FROM" default:"500"`
 	Wait        time.Duration `help:"How long a busy media worker may hold packets to send them together, up to 5ms: halves its CPU time for that much delay." env:"HUBBUB_WAIT" default:"0s"`
 
+	AttackRate int `name:"attack-rate" help:"From how many packets of nobody a second a media worker calls itself attacked (0: 100,000)." env:"HUBBUB_ATTACK_RATE" default:"0"`
+	AdmitRate  int `name:"admit-rate" help:"How many identifies a second, and as many resumes, each gateway takes; others wait their turn (0: 250 per core)." env:"HUBBUB_ADMIT_RATE" default:"0"`
+
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
 
 	PublicURL string `name:"public-url" help:"URL that people open, when a reverse proxy stands in front." env:"HUBBUB_PUBLIC_URL" placeholder:"URL"`
@@ -81,6 +84,7 @@ func (c *serveCmd) Run() error {
 		NATSListen: c.NATSListen, ClusterListen: c.ClusterListen, ClusterPeers: list(c.ClusterPeers), BusSecret: secret,
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
 		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
+		AttackRate: c.AttackRate, AdmitRate: c.AdmitRate,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
 		Name: c.Name, Region: c.Region, Registration: c.Registration, LegacyEncryption: c.LegacyEncryption,
 		NATS: c.NATS, Database: c.Database, Version: version, Log: log,

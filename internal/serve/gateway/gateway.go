@@ -10,10 +10,13 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +45,9 @@ const (
 	// storeLookups is how many Identifies may be at the store at once; the others
 	// wait in their reader's goroutine.
 	storeLookups = 64
+	// longestTurn is how long an Identify or Resume may wait for its turn: libraries give
+	// READY and RESUMED 15 s.
+	longestTurn = 10 * time.Second
 	// closeTimeout bounds Close.
 	closeTimeout = 2500 * time.Millisecond
 )
@@ -76,6 +82,7 @@ type Config struct {
 	Shards            int // goroutines that own sessions; one per core
 	PendingPerAddress int // connections without a session from one address; 256
 	FailuresPerMinute int // failed Identifies from one address, loopback excepted; 30
+	AdmitPerSecond    int // Identifies, and as many Resumes; 250 for each core
 
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil for none
@@ -115,6 +122,7 @@ type Service struct {
 	shards  []*shard
 	seed    maphash.Seed
 	door    *door
+	turns   *run.Turnstile
 	lookups chan struct{} // one token for each look-up under way
 	traffic ws.Traffic
 	metrics *metrics
@@ -131,12 +139,13 @@ func New(cfg Config, b Bus, s Store) *Service {
 			Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, ReplayFrames: replayFrames, ReplayBytes: replayBytes, ReplayFrame: replayFrame,
 		},
 		door:    newDoor(cfg.PendingPerAddress, cfg.FailuresPerMinute),
+		turns:   run.NewTurnstile(cfg.AdmitPerSecond, longestTurn),
 		lookups: make(chan struct{}, storeLookups),
 	}
 	if u, err := url.Parse(cfg.PublicURL); err == nil && u.Host != "" {
 		g.public = u
 	}
-	g.metrics = newMetrics(cfg.Metrics, &g.traffic, g.door)
+	g.metrics = newMetrics(cfg.Metrics, g)
 	for range cfg.Shards {
 		g.shards = append(g.shards, newShard(g))
 	}
@@ -202,10 +211,13 @@ var encoders = map[string]func() ws.Encoder{
 // ServeHTTP upgrades a request and starts the connection's reader. Its writer is there
 // while there is something to write.
 func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	addr := limitAddr(r.RemoteAddr)
-	if status := g.door.knock(addr, monotonic.Now()); status != 0 {
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, http.StatusText(status), status)
+	addr, now := g.limitAddr(r), monotonic.Now()
+	if g.turns.Full(now) {
+		refuse(w, http.StatusServiceUnavailable)
+		return
+	}
+	if status := g.door.knock(addr, now); status != 0 {
+		refuse(w, status)
 		return
 	}
 	version, encoder, code := parseQuery(r.URL.Query())
@@ -232,6 +244,13 @@ func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.group.Go("gateway greeter", l.greet)
 }
 
+// refuse turns a request away until after one to five seconds, which differ so that those
+// who were cut at once do not come back at once.
+func refuse(w http.ResponseWriter, status int) {
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(5)))
+	http.Error(w, http.StatusText(status), status)
+}
+
 // parseQuery reads the URL's query (Gateway, "Connecting"): v is 9 or 10, or absent
 // for 10; encoding is json; compress names an encoder.
 func parseQuery(q url.Values) (version int, encoder ws.Encoder, code proto.CloseCode) {
@@ -256,13 +275,21 @@ func (g *Service) shardOf(id string) *shard {
 }
 
 // limitAddr returns what the limits count by: an IPv4 address, or the /64 of an
-// IPv6 one, which is what one household has.
-func limitAddr(remote string) netip.Addr {
-	at, err := netip.ParseAddrPort(remote)
+// IPv6 one, which is what one household has. With a public URL there is a proxy in
+// front, which names the client at the end of X-Forwarded-For; it is believed only from
+// a private address.
+func (g *Service) limitAddr(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
 	addr := at.Addr().Unmap().WithZone("")
+	if g.public != nil && (addr.IsLoopback() || addr.IsPrivate()) {
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		if client, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
+			addr = client.Unmap().WithZone("")
+		}
+	}
 	if p, err := addr.Prefix(64); err == nil && addr.Is6() {
 		return p.Addr()
 	}

@@ -99,10 +99,8 @@ func (l *link) begin(ctx context.Context) *client {
 		switch {
 		case step.Send != nil:
 			l.conn.Send(step.Send, false)
-		case step.Identify != nil:
-			c, step.Close = l.identify(ctx, step.Identify)
-		case step.Resume != nil:
-			c, step.Close = l.resume(ctx, step.Resume)
+		case step.Identify != nil || step.Resume != nil:
+			c, step.Close = l.admit(ctx, step)
 		}
 		if step.Close != 0 {
 			l.close(step.Close)
@@ -112,6 +110,24 @@ func (l *link) begin(ctx context.Context) *client {
 			return c
 		}
 	}
+}
+
+// admit waits for the turn of an Identify or a Resume. One who has none gets an answer
+// that costs nothing: to identify again in one to five seconds, or to come back and
+// resume.
+func (l *link) admit(ctx context.Context, step session.Step) (*client, proto.CloseCode) {
+	resume := step.Resume != nil
+	switch ok := l.service.turns.Pass(ctx, monotonic.Now(), resume); {
+	case ok && resume:
+		return l.resume(ctx, step.Resume)
+	case ok:
+		return l.identify(ctx, step.Identify)
+	case resume:
+		l.conn.Send(session.Reconnect(), false)
+		return nil, proto.CloseUnknownError
+	}
+	l.conn.Send(session.InvalidSession(), false)
+	return nil, 0
 }
 
 // identify makes a session.

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-
-	"hubbub.dev/hubbub/internal/edge/ws"
 )
 
 type metrics struct {
@@ -15,7 +13,8 @@ type metrics struct {
 	resumes    *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer, t *ws.Traffic, d *door) *metrics {
+func newMetrics(r prometheus.Registerer, g *Service) *metrics {
+	t := &g.traffic
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hubbub_gateway_" + name, Help: help})
 	}
@@ -37,7 +36,12 @@ func newMetrics(r prometheus.Registerer, t *ws.Traffic, d *door) *metrics {
 	}
 	r.MustRegister(m.sessions, m.dispatches, m.failures, m.slow, m.overruns, m.resumes,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "hubbub_gateway_connections", Help: "Open WebSockets, with a session or not."}, d.connections),
+			Name: "hubbub_gateway_connections", Help: "Open WebSockets, with a session or not."}, g.door.connections),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hubbub_gateway_waiting", Help: "Identifies and Resumes that wait for their turn."},
+			func() float64 { return float64(g.turns.Waiting()) }),
+		read("turned_away_total", "Connections, Identifies and Resumes told to come back, since too many wait.",
+			func() float64 { return float64(g.turns.Refused()) }),
 		read("received_bytes_total", "Bytes from clients, under the WebSocket layer.", func() float64 { return float64(t.In.Load()) }),
 		read("sent_bytes_total", "Bytes to clients, under the WebSocket layer.", func() float64 { return float64(t.Out.Load()) }))
 	return m

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"testing"
 	"time"
 
@@ -134,11 +135,25 @@ func TestEndpointHasAPort(t *testing.T) {
 }
 
 func TestLimitsCountHouseholds(t *testing.T) {
-	for remote, want := range map[string]string{
-		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8::1234:5678]:5": "2001:db8::", "[fe80::1%eth0]:5": "fe80::",
+	proxied := &Service{public: &url.URL{Scheme: "https", Host: "talk.example"}}
+	for _, c := range []struct {
+		service      *Service
+		remote, hops string
+		want         string
+	}{
+		{new(Service), "192.0.2.1:5", "", "192.0.2.1"},
+		{new(Service), "[::ffff:192.0.2.1]:5", "", "192.0.2.1"},
+		{new(Service), "[2001:db8::1234:5678]:5", "", "2001:db8::"},
+		{new(Service), "[fe80::1%eth0]:5", "", "fe80::"},
+		{new(Service), "127.0.0.1:5", "198.51.100.7", "127.0.0.1"},
+		{proxied, "127.0.0.1:5", "198.51.100.7", "198.51.100.7"},
+		{proxied, "10.0.0.2:5", "192.0.2.9, 2001:db8::1234:1", "2001:db8::"},
+		{proxied, "10.0.0.2:5", "nonsense", "10.0.0.2"},
+		{proxied, "192.0.2.1:5", "198.51.100.7", "192.0.2.1"}, // is no proxy of ours
 	} {
-		if got := limitAddr(remote); got != netip.MustParseAddr(want) {
-			t.Errorf("%s counts as %v, want %s", remote, got, want)
+		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{"X-Forwarded-For": {c.hops}}}
+		if got := c.service.limitAddr(r); got != netip.MustParseAddr(c.want) {
+			t.Errorf("%s for %q counts as %v, want %s", c.remote, c.hops, got, c.want)
 		}
 	}
 }

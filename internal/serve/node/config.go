@@ -32,6 +32,9 @@ type Config struct {
 	SpreadFrom  int           // peers of a channel on one worker before others take the next; 0 for 500
 	Wait        time.Duration // that a busy media worker may hold packets to send them together, up to 5 ms
 
+	AttackRate int // packets of nobody a second from which a media worker is attacked; 0 for 100,000
+	AdmitRate  int // Identifies a second, and Resumes, that each gateway takes; 0 for 250 per core
+
 	PublicIP  string // that clients outside reach the media ports under, behind NAT
 	PublicURL string // that people open, when a proxy stands in front
 	Domain    string // to get a real certificate for
@@ -128,6 +131,12 @@ func (c *Config) check() error {
 	}
 	if c.Wait < 0 || c.Wait > 5*time.Millisecond {
 		bad("--wait %v: between 0 and 5ms", c.Wait)
+	}
+	if c.AttackRate < 0 {
+		bad("--attack-rate %d: at least 1", c.AttackRate)
+	}
+	if c.AdmitRate < 0 {
+		bad("--admit-rate %d: at least 1", c.AdmitRate)
 	}
 	if c.PublicIP != "" {
 		if _, err := netip.ParseAddr(c.PublicIP); err != nil {

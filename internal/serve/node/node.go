@@ -194,7 +194,7 @@ func (n *Node) openPort(context.Context) (err error) {
 func (n *Node) openVoice(key []byte) (err error) {
 	mc := media.Config{
 		BasePort: max(n.cfg.UDPPort, 0), Workers: n.cfg.Workers, Legacy: n.cfg.LegacyEncryption,
-		MaxSpeakers: n.cfg.MaxSpeakers, Wait: n.cfg.Wait, Log: n.log, Metrics: n.metrics,
+		MaxSpeakers: n.cfg.MaxSpeakers, Wait: n.cfg.Wait, AttackRate: n.cfg.AttackRate, Log: n.log, Metrics: n.metrics,
 	}
 	if n.cfg.UDPBind != "" {
 		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
@@ -206,7 +206,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 	vc := voice.Config{
 		Node: n.name, Route: n.route, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
-		SpreadFrom: n.cfg.SpreadFrom,
+		SpreadFrom: n.cfg.SpreadFrom, AdmitPerSecond: n.cfg.AdmitRate,
 	}
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)

@@ -1,6 +1,6 @@
-// Package run owns how goroutines start and how they are told things: the one
-// starter that names, labels and counts every goroutine, and the bounded mailbox
-// that never blocks its sender. It never holds product state.
+// Package run owns how goroutines start, how they are told things and how they take
+// turns: the one starter that names, labels and counts every goroutine, the bounded
+// mailbox that never blocks its sender, and the turnstile. It never holds product state.
 package run
 
 import (

@@ -36,7 +36,7 @@ func (c *client) greet(ctx context.Context) {
 	stop := context.AfterFunc(ctx, c.ws.Load().Abort)
 	defer stop()
 	limiter := session.NewLimiter(messageLimit, messageWindow)
-	home := c.introduce(&limiter)
+	home := c.introduce(ctx, &limiter)
 	if home == nil {
 		c.service.lobby.leave(c)
 		return
@@ -46,7 +46,7 @@ func (c *client) greet(ctx context.Context) {
 
 // introduce reads until the connection is admitted to a shard. It returns nil when the
 // connection ends before.
-func (c *client) introduce(limiter *session.Limiter) *shard {
+func (c *client) introduce(ctx context.Context, limiter *session.Limiter) *shard {
 	s := c.service
 	for {
 		data, binary, code := c.next(limiter)
@@ -57,6 +57,13 @@ func (c *client) introduce(limiter *session.Limiter) *shard {
 		if code != 0 {
 			s.close(c, code)
 			return nil
+		}
+		// Before anything is verified, which costs more than anything so far.
+		if op := frame.Op; op == proto.VoiceOpIdentify || op == proto.VoiceOpResume {
+			if !s.turns.Pass(ctx, monotonic.Now(), op == proto.VoiceOpResume) {
+				s.close(c, proto.VoiceCloseServerCrashed) // from which clients come back
+				return nil
+			}
 		}
 		step := signalling.Greet(s.cfg.Key, time.Now(), c.version, frame)
 		switch {

@@ -63,6 +63,12 @@ func (s *Service) gauges() []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hubbub_voice_connections", Help: "Voice WebSocket connections.",
 		}, func() float64 { return float64(s.open.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hubbub_voice_waiting", Help: "Identifies and Resumes that wait for their turn.",
+		}, func() float64 { return float64(s.turns.Waiting()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "hubbub_voice_turned_away_total", Help: "Connections, Identifies and Resumes told to come back, since too many wait.",
+		}, func() float64 { return float64(s.turns.Refused()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "hubbub_voice_dropped_total", Help: "Inputs that a shard's full mailbox refused.",
 		}, func() float64 {

@@ -20,8 +20,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +48,9 @@ const (
 	// identifyTimeout is how long a connection may stay without a session. It is
 	// closed with 4009, as one whose session has timed out.
 	identifyTimeout = 10 * time.Second
+	// longestTurn is how long an Identify or Resume may wait for its turn: half of what
+	// it has in all.
+	longestTurn = 5 * time.Second
 	// messageLimit payloads per messageWindow are taken from one connection.
 	messageLimit  = 120
 	messageWindow = time.Minute
@@ -67,6 +72,9 @@ type Config struct {
 	// SpreadFrom is how many peers of a channel one worker has before others take the
 	// next; 0: signalling.DefaultSpreadFrom.
 	SpreadFrom int
+	// AdmitPerSecond is how many Identifies, and as many Resumes, are let in; 0: 250 for
+	// each core.
+	AdmitPerSecond int
 	// Heartbeat and ResumeWindow are 41.25 s and a minute by default.
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
@@ -101,6 +109,7 @@ type Service struct {
 	shards    []*shard
 	placement placement
 	lobby     lobby
+	turns     *run.Turnstile
 	metrics   metrics
 
 	group         atomic.Pointer[run.Group] // nil before Start
@@ -132,6 +141,7 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, bus: b, media: m, host: hostAddress(),
+		turns:     run.NewTurnstile(cfg.AdmitPerSecond, longestTurn),
 		placement: placement{core: signalling.NewPlacement(m.Workers(), cfg.SpreadFrom)}, lobby: newLobby(), closed: make(chan struct{}, 1),
 	}
 	modes := []string{proto.ModeAES256GCM, proto.ModeXChaCha20}
@@ -319,6 +329,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &client{id: signalling.ConnID(s.lastConn.Add(1)), service: s}
+	if s.turns.Full(monotonic.Now()) {
+		unavailable(w)
+		return
+	}
 	if !s.lobby.enter(c, r.RemoteAddr, monotonic.Now().Add(identifyTimeout)) {
 		unavailable(w)
 		return
@@ -362,7 +376,9 @@ func (s *Service) write(socket *ws.Conn) {
 	})
 }
 
+// unavailable turns a request away for one to five seconds, which differ so that those who
+// were cut at once do not come back at once.
 func unavailable(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "1")
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(5)))
 	http.Error(w, "the voice gateway takes no connections now", http.StatusServiceUnavailable)
 }
