@@ -30,6 +30,7 @@ type listener struct {
 	mu         sync.Mutex
 	from, last uint64 // first and last number heard
 	heard      uint64
+	ssrc       uint32 // of the other
 }
 
 func (l *listener) count() (heard, of uint64) {
@@ -53,6 +54,7 @@ func (c *caller) listen(t *testing.T, other *caller) *listener {
 						l.from = n
 					}
 					l.heard++
+					l.ssrc = p.SSRC
 					l.last = max(l.last, n)
 					l.mu.Unlock()
 				}
@@ -122,7 +124,7 @@ func (s *server) until(name string, wanted func(float64) bool) {
 // TestFloods attacks every port of a server with a call in it: the call does not
 // notice, memory stays, and what was opened is closed again.
 func TestFloods(t *testing.T) {
-	s := startServer(t, shipped)
+	s := startServer(t, shipped, "--attack-rate", "10000")
 	lounge := s.channel("Lounge")
 	a, b := join(t, s, "anna", lounge), join(t, s, "ben", lounge)
 	a.hears(t, b, 10)
@@ -135,7 +137,8 @@ func TestFloods(t *testing.T) {
 		name string
 		run  func(*testing.T, *server)
 	}{
-		{"silent connections", floodSilent}, {"junk datagrams", floodUDP}, {"bad requests", floodREST}, {"oversize frames", floodFrames},
+		{"silent connections", floodSilent}, {"junk datagrams", floodUDP},
+		{"junk as fast as can be", floodJunk(ab, ba)}, {"bad requests", floodREST}, {"oversize frames", floodFrames},
 	}
 	idle := floodIdle(t, s)
 	for _, flood := range floods {

@@ -47,12 +47,15 @@ func (w *worker) receiveMedia(now clock.Time, addr netip.AddrPort, pkt []byte, s
 			w.receiveRelayed(now, link, addr, pkt)
 			return
 		}
+		if w.barred(now, addr) {
+			return
+		}
 		var ok bool
 		if slot, ok = w.router.FindSSRC(ssrc); !ok || w.peers[slot].native == nil {
 			w.stranger(now, addr, false, strayUnknown)
 			return
 		}
-		if w.barred(now, addr) || !w.attempt(now, addr) {
+		if !w.attempt(now, addr) {
 			return
 		}
 	}
@@ -126,6 +129,9 @@ func (w *worker) control(now clock.Time, slot sfu.Slot, pkt []byte) (drop rtp.Dr
 // receiveCheck answers a STUN connectivity check and follows what it says of the
 // browser's address.
 func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
+	if w.barred(now, addr) {
+		return
+	}
 	ufrag, ok := browser.BindingUsername(pkt)
 	if !ok {
 		w.stranger(now, addr, false, strayUnknown)
@@ -134,9 +140,6 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	slot, ok := w.byUfrag[string(ufrag)]
 	if !ok {
 		w.stranger(now, addr, false, strayUnknown)
-		return
-	}
-	if w.barred(now, addr) {
 		return
 	}
 	p := &w.peers[slot]

@@ -21,7 +21,7 @@ func newGuard(attackRate int) guard {
 	return guard{Shield: shield.New(rand.Uint64(), shield.Config{AttackRate: attackRate})}
 }
 
-// barred reports whether a packet that would cost cryptography is dropped instead: it
+// barred reports whether a packet that may cost cryptography is dropped instead: it
 // comes from a network that floods, and from no peer's address.
 func (w *worker) barred(now clock.Time, addr netip.AddrPort) bool {
 	if !w.guard.Blocked(now, addr.Addr()) {

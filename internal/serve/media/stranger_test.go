@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -333,4 +334,57 @@ func encrypter(t *testing.T, key [32]byte) voice.Encrypter {
 		t.Fatal(err)
 	}
 	return e
+}
+
+func TestStrangersAllocateNothing(t *testing.T) {
+	b := newBench(t)
+	b.native(1, proto.ModeAES256GCM)
+	b.browser(2, browser.AEADAES128GCM)
+	all := strangers(t)
+	turn := junk(b, all)
+	if n := testing.AllocsPerRun(10_000, turn); n != 0 {
+		t.Errorf("%v allocations for a packet of a stranger", n)
+	}
+}
+
+// junk returns a turn of the worker with one packet of a stranger that gets no answer:
+// of all kinds, from 200 networks, as if it came 100,000 times a second.
+func junk(b *bench, all map[string][]byte) func() {
+	var kinds []string
+	for name, datagram := range all {
+		if rtp.Kind(datagram) != rtp.DTLS && !strings.HasPrefix(name, "discovery") && !strings.HasSuffix(name, "check") {
+			kinds = append(kinds, name)
+		}
+	}
+	slices.Sort(kinds)
+	batch := udp.NewBatch()[:1]
+	i := 0
+	return func() {
+		batch[0].Addr = address(1<<16 + i%200<<8)
+		batch[0].Size = copy(batch[0].Buffer, all[kinds[i%len(kinds)]])
+		b.now = b.now.Add(10 * time.Microsecond)
+		b.nextHousekeeping = b.now.Add(time.Hour)
+		b.turn(b.now, batch)
+		i++
+	}
+}
+
+func BenchmarkStranger(b *testing.B) {
+	w := newBench(b)
+	w.native(1, proto.ModeAES256GCM)
+	w.browser(2, browser.AEADAES128GCM)
+	all := strangers(b)
+	for name, kind := range map[string]string{"mixed": "", "known_ssrc": "RTP of a peer", "check": "check, wrong password"} {
+		b.Run(name, func(b *testing.B) {
+			some := all
+			if kind != "" {
+				some = map[string][]byte{"x": all[kind]}
+			}
+			turn := junk(w, some)
+			b.ReportAllocs()
+			for b.Loop() {
+				turn()
+			}
+		})
+	}
 }
