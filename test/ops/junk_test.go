@@ -58,6 +58,7 @@ func floodJunk(callers ...*listener) func(*testing.T, *server) {
 
 // sendJunk returns how many packets left in which time.
 func sendJunk(t *testing.T, port int, ssrcs []uint32) (sent int, took time.Duration) {
+	turn := 0
 	var conns []*ipv4.PacketConn
 	for _, from := range junkFrom {
 		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)})
@@ -68,16 +69,18 @@ func sendJunk(t *testing.T, port int, ssrcs []uint32) (sent int, took time.Durat
 		conns = append(conns, ipv4.NewPacketConn(c))
 	}
 	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)))
-	batch := make([]ipv4.Message, 64)
+	store := make([]ipv4.Message, 64*64)
+	for i := range store {
+		store[i] = ipv4.Message{Buffers: [][]byte{junk(i, ssrcs)}, Addr: to}
+	}
 	tick := time.NewTicker(junkEvery)
 	defer tick.Stop()
 	begin := time.Now()
 	for next := begin; next.Sub(begin) < junkFor; next = <-tick.C {
-		for part := 0; part < int(junkRate*junkEvery/time.Second); part += len(batch) {
-			for i := range batch {
-				batch[i] = ipv4.Message{Buffers: [][]byte{junk(sent+i, ssrcs)}, Addr: to}
-			}
-			n, err := conns[sent/len(batch)%len(conns)].WriteBatch(batch, 0)
+		for part := 0; part < int(junkRate*junkEvery/time.Second); part += 64 {
+			from, at := conns[turn%len(conns)], turn*64%len(store)
+			turn++
+			n, err := from.WriteBatch(store[at:at+64], 0)
 			if err != nil {
 				t.Fatal(err)
 			}

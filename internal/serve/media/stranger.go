@@ -13,8 +13,8 @@ import (
 // told it of the kernel's drops.
 type guard struct {
 	*shield.Shield
-	dropped, in uint64 // by the kernel and read, until the last Observe
-	counted     uint64 // packets of nobody among those read since then
+	junk uint64                               // packets of nobody among those read
+	told struct{ junk, read, dropped uint64 } // at the last Observe
 }
 
 func newGuard(attackRate int) guard {
@@ -31,7 +31,7 @@ func (w *worker) barred(now clock.Time, addr netip.AddrPort) bool {
 		return false
 	}
 	w.strays[strayBlocked]++
-	w.guard.counted++
+	w.guard.junk++
 	return true
 }
 
@@ -50,7 +50,7 @@ func (w *worker) invalid(now clock.Time, addr netip.AddrPort, known bool, drop r
 // junk tells the shield of a packet. From the address of a peer it is held against
 // nobody.
 func (w *worker) junk(now clock.Time, addr netip.AddrPort, known bool) {
-	w.guard.counted++
+	w.guard.junk++
 	if known {
 		w.guard.CountPeer()
 	} else {
@@ -64,13 +64,13 @@ func (w *worker) junk(now clock.Time, addr netip.AddrPort, known bool) {
 func (w *worker) judge(now clock.Time) {
 	g := &w.guard
 	dropped := w.socket.Dropped()
-	unseen, read := dropped-g.dropped, w.packetsIn-g.in
-	if (w.overload.behind || w.overload.shed > 0) && read > 0 {
-		unseen = uint64(float64(unseen) * float64(g.counted) / float64(read))
+	unseen, read := dropped-g.told.dropped, w.packetsIn-g.told.read
+	if w.overload.behind && read > 0 {
+		unseen = uint64(float64(unseen) * float64(g.junk-g.told.junk) / float64(read))
 	}
 	before := g.Attacked()
 	g.Observe(now, unseen)
-	g.dropped, g.in, g.counted = dropped, w.packetsIn, 0
+	g.told.junk, g.told.read, g.told.dropped = g.junk, w.packetsIn, dropped
 	if attacked := g.Attacked(); attacked != before {
 		if attacked {
 			w.log.Warn("a media worker is attacked", "worker", w.index)

@@ -336,6 +336,24 @@ func encrypter(t *testing.T, key [32]byte) voice.Encrypter {
 	return e
 }
 
+// TestAFloodShedsNothing reads whole batches of junk for a second: no delivery is given up,
+// as it is when the batches are the peers'.
+func TestAFloodShedsNothing(t *testing.T) {
+	for _, c := range []struct {
+		junk uint64
+		shed bool
+	}{{udp.Batch, false}, {udp.Batch/2 + 1, false}, {udp.Batch / 2, true}, {0, true}} {
+		b := newBench(t)
+		for range 1000 {
+			b.now = b.now.Add(time.Millisecond)
+			b.load(b.now, b.full(udp.Batch, c.junk), time.Millisecond)
+		}
+		if got := b.overload.shed > 0; got != c.shed {
+			t.Errorf("with %d of %d packets of nobody: shed %v", c.junk, udp.Batch, b.overload.shed)
+		}
+	}
+}
+
 func TestStrangersAllocateNothing(t *testing.T) {
 	b := newBench(t)
 	b.native(1, proto.ModeAES256GCM)

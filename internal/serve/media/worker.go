@@ -122,16 +122,20 @@ func (w *worker) run(ctx context.Context) {
 			// socket would leave its channels mute for good.
 			panic(fmt.Errorf("media: worker %d: %w", w.index, err))
 		}
-		began := monotonic.Now()
+		began, junk := monotonic.Now(), w.guard.junk
 		w.turn(began, w.rx[:n])
 		now = monotonic.Now()
 		w.busy += now.Sub(began)
 		w.gathered += uint64(n)
 		w.gather.done += n
 		w.waited += time.Duration(n) * w.gather.wait
-		w.load(now, n == len(w.rx), now.Sub(began))
+		w.load(now, w.full(n, w.guard.junk-junk), now.Sub(began))
 	}
 }
+
+// full reports whether a read of n packets, some of them junk, is a sign that there is
+// more to do than the worker can. A flood is none: to deliver less would be no help.
+func (w *worker) full(n int, junk uint64) bool { return n == len(w.rx) && 2*junk <= uint64(n) }
 
 // load looks after each turn how much there is to do, and once in a while changes how
 // long packets are waited with and how many are given up.
