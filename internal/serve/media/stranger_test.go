@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/disgoorg/disgo/voice"
+	"github.com/fxamacker/cbor/v2"
 	"github.com/pion/stun/v3"
 
 	"hubbub.dev/hubbub/internal/core/browser"
@@ -404,5 +405,20 @@ func BenchmarkStranger(b *testing.B) {
 				turn()
 			}
 		})
+	}
+}
+
+// TestOriginsAreCarried by a command to another process, and so is that there is none.
+func TestOriginsAreCarried(t *testing.T) {
+	for _, from := range []netip.Addr{{}, netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8::1")} {
+		want := sfu.AddPeer{Peer: 1, Channel: 2, SSRC: 16, From: from}
+		data, err := cbor.Marshal(sfu.Command{Add: &want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got sfu.Command
+		if err := cbor.Unmarshal(data, &got); err != nil || *got.Add != want {
+			t.Errorf("%+v became %+v, %v", want, got.Add, err)
+		}
 	}
 }

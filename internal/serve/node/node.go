@@ -219,8 +219,11 @@ func (n *Node) openVoice(key []byte) (err error) {
 }
 
 // busiest returns the load of the media worker that has the most to do, because peers
-// cannot move from it to another.
+// cannot move from it to another. One that is attacked has no room.
 func (n *Node) busiest() float64 {
+	if n.media.Attacked() {
+		return 1
+	}
 	load := 0.0
 	for i := range n.media.Workers() {
 		load = max(load, n.media.Stats(i).Load)
