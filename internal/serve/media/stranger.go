@@ -64,7 +64,7 @@ func (w *worker) junk(now clock.Time, addr netip.AddrPort, known bool) {
 func (w *worker) judge(now clock.Time) {
 	g := &w.guard
 	dropped := w.socket.Dropped()
-	unseen, read := dropped-g.told.dropped, w.packetsIn-g.told.read
+	unseen, read := max(dropped, g.told.dropped)-g.told.dropped, w.packetsIn-g.told.read
 	if w.overload.behind && read > 0 {
 		unseen = uint64(float64(unseen) * float64(g.junk-g.told.junk) / float64(read))
 	}
