@@ -18,8 +18,10 @@ const module = "hubbub.dev/hubbub/"
 // coreMay lists, for each core package, the other core packages it may import.
 // clock and rtp are open to all of them.
 var coreMay = map[string][]string{
+	"browser":    {"ledger"},
+	"native":     {"ledger"},
 	"relay":      {"native", "sfu"},
-	"sfu":        {"bwe"},
+	"sfu":        {"bwe", "ledger"},
 	"session":    {"guild", "token"},
 	"signalling": {"browser", "guild", "native", "session", "sfu", "token"},
 	"guild":      {"ring", "token"},

@@ -20,12 +20,21 @@ const (
 // that loss and reordering stay visible. No number is given to two packets.
 //
 // Sources are known by slot, a small number that the room gives them.
-type Rollover struct{ slots []numbering }
-
-type numbering struct {
-	shift uint32 // what to subtract from the source's number
-	next  uint32 // one more than the highest number given; zero before the first
+type Rollover struct {
+	slots  []Numbering
+	used   int     // slots at and above it were never used; kept with record only
+	record *Record // nil: the numbers are no other process's concern
 }
+
+// Numbering is what a receiver knows of one source, in one word, so that it is whole
+// whenever its process ends: in the upper half what to subtract from the source's
+// number, in the lower one more than the highest number given, zero before the first.
+type Numbering uint64
+
+func numbering(shift, next uint32) Numbering { return Numbering(shift)<<32 | Numbering(next) }
+
+func (n Numbering) shift() uint32 { return uint32(n >> 32) }
+func (n Numbering) next() uint32  { return uint32(n) }
 
 // Place returns the sequence number and roll-over counter under which the receiver
 // gets the packet with this extended sequence number of its source. It is false for
@@ -35,22 +44,22 @@ func (r *Rollover) Place(slot int, extended uint64) (seq uint16, roc uint32, ok 
 	if uint(slot) >= MaxSlots {
 		return 0, 0, false
 	}
-	if slot >= len(r.slots) || r.slots[slot].next == 0 {
+	if slot >= len(r.slots) || r.slots[slot].next() == 0 {
 		r.Resume(slot, extended, 0)
 	}
-	n := &r.slots[slot]
-	if n.next > 1<<32-1-2*maxGap {
+	n := r.slots[slot]
+	if n.next() > 1<<32-1-2*maxGap {
 		return 0, 0, false
 	}
-	number := uint32(extended) - n.shift
-	switch ahead := int32(number - n.next); {
+	number := uint32(extended) - n.shift()
+	switch ahead := int32(number - n.next()); {
 	case ahead < -maxLate:
 		return 0, 0, false
 	case ahead >= maxGap:
-		n.restart(extended, n.next)
-		number = n.next
+		n = restart(extended, n.next())
+		number = n.next()
 	}
-	n.next = max(n.next, number+1)
+	r.slots[slot] = numbering(n.shift(), max(n.next(), number+1))
 	return uint16(number), number >> 16, true
 }
 
@@ -62,16 +71,19 @@ func (r *Rollover) Resume(slot int, extended uint64, next uint32) {
 		return
 	}
 	for slot >= len(r.slots) {
-		r.slots = append(r.slots, numbering{})
+		r.slots = append(r.slots, 0)
 	}
-	r.slots[slot].restart(extended, next)
+	if r.record != nil && slot >= r.used {
+		r.used = slot + 1
+		r.record.sources.Set(uint64(r.used))
+	}
+	r.slots[slot] = restart(extended, next)
 }
 
 // restart leaves room below the run's first number for packets that come late: so
 // they never get a number from before.
-func (n *numbering) restart(extended uint64, next uint32) {
-	n.next = next + maxLate
-	n.shift = uint32(extended) - n.next
+func restart(extended uint64, next uint32) Numbering {
+	return numbering(uint32(extended)-(next+maxLate), next+maxLate)
 }
 
 // Next returns a number greater than every one given to the slot, for Resume.
@@ -79,13 +91,13 @@ func (r *Rollover) Next(slot int) uint32 {
 	if uint(slot) >= uint(len(r.slots)) {
 		return 0
 	}
-	return r.slots[slot].next
+	return r.slots[slot].next()
 }
 
 // Release frees a slot for another source. The old source's SSRC must not come back
 // to the receiver under the same keys unless Resume goes on after its Next.
 func (r *Rollover) Release(slot int) {
-	if uint(slot) < uint(len(r.slots)) {
-		r.slots[slot] = numbering{}
+	if uint(slot) < uint(len(r.slots)) && r.slots[slot] != 0 {
+		r.slots[slot] = 0
 	}
 }

@@ -20,6 +20,7 @@ type Inbound struct {
 	suite   suite
 	media   []stream
 	control []stream
+	record  *Record // nil: nothing is written down
 }
 
 // stream is the replay window over the indexes of one authenticated source.
@@ -63,7 +64,7 @@ func (in *Inbound) Open(pkt []byte) (plain []byte, drop rtp.Drop) {
 	if !in.suite.openRTP(pkt, head, ssrc, index) {
 		return nil, rtp.Unauthenticated
 	}
-	in.media = commit(in.media, s, ssrc, index)
+	in.media = in.commit(in.media, s, ssrc, index, 0)
 	return pkt[:end], rtp.Accepted
 }
 
@@ -90,7 +91,7 @@ func (in *Inbound) OpenRTCP(pkt []byte) (plain []byte, drop rtp.Drop) {
 	if !in.suite.openRTCP(pkt, ssrc, index) {
 		return nil, rtp.Unauthenticated
 	}
-	in.control = commit(in.control, s, ssrc, uint64(index))
+	in.control = in.commit(in.control, s, ssrc, uint64(index), 1)
 	return pkt[:end], rtp.Accepted
 }
 
@@ -126,20 +127,30 @@ func find(streams []stream, ssrc uint32) *stream {
 	return nil
 }
 
-// commit notes an authentic index of s, or of a source heard for the first time.
-func commit(streams []stream, s *stream, ssrc uint32, index uint64) []stream {
+// commit notes an authentic index of s, or of a source heard for the first time, in
+// the list of this kind.
+func (in *Inbound) commit(streams []stream, s *stream, ssrc uint32, index uint64, kind int) []stream {
 	if s == nil {
 		streams = append(streams, stream{ssrc: ssrc})
 		s = &streams[len(streams)-1]
 	}
 	s.window.Commit(index)
+	if in.record != nil {
+		for i := range streams {
+			if &streams[i] == s {
+				in.record.note(kind, i, s)
+			}
+		}
+	}
 	return streams
 }
 
 // Outbound seals what a browser is sent, under the keys of its direction.
 type Outbound struct {
-	suite   suite
-	control uint32
+	suite    suite
+	control  uint32
+	reserved uint32  // indexes below are written down as used
+	record   *Record // nil: they need not be
 }
 
 // NewOutbound takes the master key and salt of the server's direction. It fails for
@@ -187,6 +198,10 @@ func (out *Outbound) SealRTCP(dst, compound []byte) int {
 	if plain < controlHeaderSize || len(dst) < plain+Overhead || out.control >= MaxControlIndex {
 		return 0
 	}
+	if out.record != nil && out.control >= out.reserved {
+		out.reserved = min(out.control+reservation, MaxControlIndex)
+		out.record.control.Set(uint64(out.reserved))
+	}
 	copy(dst, compound)
 	out.suite.sealRTCP(dst, plain, binary.BigEndian.Uint32(compound[4:]), out.control)
 	out.control++
@@ -198,4 +213,7 @@ func (out *Outbound) Index() uint32 { return out.control }
 
 // SetIndex sets the SRTCP index of the next RTCP packet. Whoever restores an
 // Outbound sets it past every index that may have been used.
-func (out *Outbound) SetIndex(index uint32) { out.control = min(index, MaxControlIndex) }
+func (out *Outbound) SetIndex(index uint32) {
+	out.control = min(index, MaxControlIndex)
+	out.reserved = out.control
+}

@@ -23,6 +23,7 @@ type legacy struct {
 	window  rtp.Window
 	ssrc    uint32
 	scratch [maxLegacy]byte
+	record  *Record // nil: nothing is written down
 }
 
 func (l *legacy) open(pkt []byte) (plain []byte, drop rtp.Drop) {
@@ -50,6 +51,7 @@ func (l *legacy) open(pkt []byte) (plain []byte, drop rtp.Drop) {
 	}
 	l.ssrc = ssrc
 	l.window.Commit(index)
+	l.save()
 	return pkt[:rtp.HeaderSize+copy(pkt[rtp.HeaderSize:], body)], rtp.Accepted
 }
 

@@ -25,6 +25,7 @@ type replay struct {
 	votes   int8 // for little endian, against it when negative
 	count   uint8
 	seen    [undecided]uint32
+	record  *Record // nil: nothing is written down
 }
 
 // fresh reports whether the nonce, read as big endian, is worth decrypting under.
@@ -44,6 +45,7 @@ func (r *replay) fresh(nonce uint32) bool {
 func (r *replay) commit(nonce uint32) {
 	if r.settled {
 		r.window.Commit(r.index(nonce))
+		r.save()
 		return
 	}
 	if r.count > 0 {
@@ -62,6 +64,7 @@ func (r *replay) commit(nonce uint32) {
 	if r.count == undecided || r.votes == settled || r.votes == -settled {
 		r.settle()
 	}
+	r.save()
 }
 
 func (r *replay) settle() {

@@ -55,6 +55,9 @@ type Transport struct {
 	width  int                               // the AEAD's nonce size
 	sent   uint32
 	replay replay
+
+	reserved uint32  // nonces below are written down as used
+	record   *Record // nil: they need not be
 }
 
 // New returns the transport of a peer under the secret key of its Session
@@ -88,7 +91,10 @@ func (t *Transport) Nonce() uint32 { return t.sent }
 
 // SetNonce sets the number that the next packet will be sealed under. Whoever
 // restores a transport sets it past every number that may have been used.
-func (t *Transport) SetNonce(n uint32) { t.sent = min(n, MaxNonce) }
+func (t *Transport) SetNonce(n uint32) {
+	t.sent = min(n, MaxNonce)
+	t.reserved = t.sent
+}
 
 // Open decrypts an RTP packet in place and returns it as a plain RTP packet, which
 // is a part of pkt. Authenticated are the header, the CSRCs and, of an extension
@@ -175,6 +181,9 @@ func (t *Transport) SealRTCP(dst, compound []byte) int {
 func (t *Transport) seal(dst []byte, clear, plain int) int {
 	if t.sent >= MaxNonce {
 		return 0
+	}
+	if t.sent >= t.reserved {
+		t.reserve()
 	}
 	n := t.sent
 	t.sent++

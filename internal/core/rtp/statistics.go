@@ -60,6 +60,17 @@ type Receiver struct {
 // units per second: 48,000 for Opus, 90,000 for video.
 func NewReceiver(rate uint32) Receiver { return Receiver{rate: rate} }
 
+// Position returns the highest extended sequence number, and what to add to the lower
+// 16 bits of one to get the source's own.
+func (r *Receiver) Position() (highest uint64, shift uint16) {
+	return r.unwrapper.highest, r.unwrapper.shift
+}
+
+// Resume goes on at the Position of an earlier receiver, and counts from there.
+func (r *Receiver) Resume(highest uint64, shift uint16) {
+	r.unwrapper = Unwrapper{highest: highest, shift: shift, started: true}
+}
+
 // Update counts a packet and returns its extended sequence number.
 func (r *Receiver) Update(seq uint16, timestamp uint32, arrival clock.Time) (extended uint64) {
 	extended = r.unwrapper.Unwrap(seq)

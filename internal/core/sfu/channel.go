@@ -1,5 +1,8 @@
 package sfu
 
+// maxSources is above the most sources that a channel can have.
+const maxSources = 1 << 24
+
 // channel is a set of peers who hear one another.
 type channel struct {
 	id    uint64

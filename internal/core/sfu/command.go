@@ -170,6 +170,9 @@ const (
 	// LostClosed is a DTLS close_notify before the first media. Later ones are not
 	// seen, since the worker keeps no DTLS state: consent ends then.
 	LostClosed
+	// LostState is a worker's process that ended and left nothing of the peer's keys
+	// that could be trusted.
+	LostState
 )
 
 // PeerLost says that a peer's transport is gone. The peer stays until removed.

@@ -85,7 +85,9 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 	sender := &r.peers[from]
 	producer := sender.producer
 	if producer == nil {
-		producer = r.produce(sender, p.Header.SSRC, now)
+		if producer = r.produce(sender, p.Header.SSRC, now); producer == nil {
+			return Excess
+		}
 	}
 	if producer.active == absent {
 		r.activate(now, from, producer)
@@ -96,7 +98,9 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 	gap := now.Sub(producer.lastPacket)
 	extended, newest := producer.receive(&p.Header, now)
 	if sender.flags&Muted != 0 {
-		producer.held = producer.held || newest
+		if newest {
+			producer.hold()
+		}
 		producer.paired = false
 		return Mute
 	}
@@ -111,17 +115,17 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 			r.stopSpeaking(sender)
 		}
 		if producer.silent > silenceRun || len(p.Payload) == 0 {
-			producer.held = true
+			producer.hold()
 			r.leaveFloor(from)
 			return Quiet
 		}
 		heard := producer.onFloor
 		if !r.takeFloor(now, from) {
-			producer.held = true
+			producer.hold()
 			return Crowded
 		}
 		if producer.shed {
-			producer.held = true
+			producer.hold()
 			return Shed
 		}
 		// Who comes to be heard in the middle of a talk spurt begins one.
@@ -130,6 +134,9 @@ func (r *Router) Forward(now clock.Time, from Slot, p *Packet) Verdict {
 	sequence, timestamp, ok := producer.place(extended, newest, &p.Header, now)
 	if !ok {
 		return Late
+	}
+	if newest {
+		producer.save()
 	}
 	ch := sender.channel
 	if ch.audience(sender) == 0 {
@@ -186,10 +193,19 @@ func (r *Router) NextFanout(f *Fanout) bool {
 }
 
 // produce makes the producer of a peer that sends for the first time. Reports are
-// spread over the interval by SSRC, so that they do not come in bursts.
+// spread over the interval by SSRC, so that they do not come in bursts. It returns nil
+// when the ledger has no room.
 func (r *Router) produce(sender *peer, source uint32, now clock.Time) *producer {
+	var record *Record
+	index := 0
+	if r.records != nil {
+		var ok bool
+		if index, record, ok = r.records.Take(); !ok {
+			return nil
+		}
+	}
 	spread := reportInterval / 4 * time.Duration(sender.ssrc>>2%4)
-	sender.producer = &producer{
+	p := &producer{
 		source:     source,
 		in:         rtp.NewReceiver(clockRate),
 		out:        rtp.NewSender(clockRate),
@@ -198,5 +214,13 @@ func (r *Router) produce(sender *peer, source uint32, now clock.Time) *producer 
 		room:       sender.channel.takeSource(),
 		active:     absent,
 	}
-	return sender.producer
+	if record != nil {
+		via := PeerID(0)
+		if sender.via != nil {
+			via = sender.via.id
+		}
+		p.begin(record, index, sender.ssrc, via)
+	}
+	sender.producer = p
+	return p
 }

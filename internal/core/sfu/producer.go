@@ -69,6 +69,10 @@ type producer struct {
 
 	room   int // the producer's number among the sources of its channel
 	active int // index in Router.active, or absent
+
+	record *Record // nil: the numbers need not outlive the process
+	index  int     // of record
+	saved  bool    // the span in record is the current one
 }
 
 // span maps the client's numbers between first and last to those sent.
@@ -95,7 +99,8 @@ func (p *producer) receive(h *rtp.Header, now clock.Time) (extended uint64, newe
 	if h.SSRC != p.source {
 		p.source = h.SSRC
 		p.in = rtp.NewReceiver(clockRate)
-		p.newest, p.forwarded, p.held = 0, 0, true
+		p.newest, p.forwarded = 0, 0
+		p.hold()
 	}
 	extended = p.in.Update(h.Sequence, h.Timestamp, now)
 	p.lastPacket = now
@@ -163,6 +168,7 @@ func (p *producer) open(extended uint64) {
 	}
 	p.current.first = extended
 	p.current.sequence = extended - (p.highest + 1)
+	p.saved = false
 }
 
 // hear follows voice and silence of a newest packet. It reports whether it holds

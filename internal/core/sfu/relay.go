@@ -14,6 +14,7 @@ const (
 
 // relay is what a channel's other half on another worker is known by here.
 type relay struct {
+	id      PeerID
 	remotes []Slot // who it has brought
 }
 
@@ -53,9 +54,12 @@ func (r *Router) addRelay(c *AddRelay) (Slot, bool) {
 	if !ok {
 		return 0, false
 	}
-	r.peers[slot].relay = &relay{}
+	r.peers[slot].relay = &relay{id: c.Peer}
 	r.relays++
 	r.Connect(slot)
+	if r.restoring {
+		r.resumeRemotes(slot)
+	}
 	return slot, true
 }
 
@@ -155,5 +159,8 @@ func (r *Router) remote(via Slot, ssrc uint32) (Slot, bool) {
 	r.peers[slot] = peer{ssrc: ssrc, channel: ch, index: absent, via: link}
 	r.remotes[ssrc] = slot
 	link.remotes = append(link.remotes, slot)
+	if r.restoring {
+		r.resume(slot)
+	}
 	return slot, true
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/ledger"
 	"hubbub.dev/hubbub/internal/core/rtp"
 )
 
@@ -23,6 +24,10 @@ type Config struct {
 	// MaxSpeakers is how many speakers of a channel are heard at once, the loudest of
 	// them; 0: DefaultMaxSpeakers.
 	MaxSpeakers int
+	// Records is where the numbers of streams are kept that must outlive the process,
+	// with what an earlier process left in them; nil: nowhere. Then commands are replayed
+	// first, and Settle ends that.
+	Records *ledger.Table[Record]
 }
 
 // Router owns the peers of one worker. Its zero value is not usable: see New. One
@@ -37,6 +42,11 @@ type Router struct {
 	remotes  map[uint32]Slot // speakers that relays bring
 	relays   int
 	channels map[uint64]*channel
+
+	records   *ledger.Table[Record] // nil: nothing outlives the process
+	left      map[uint32]left       // streams of an earlier process, by SSRC
+	restoring bool                  // until Settle
+	damaged   bool
 
 	queued  []Delivery // what NextFanout is still to return
 	touched []*channel // whose they are
@@ -68,6 +78,7 @@ type peer struct {
 	quality  Quality
 	relay    *relay // of what is a relay
 	via      *relay // of a speaker that a relay brings, who is nobody's peer here
+	broken   bool   // the numbers of its stream are lost
 }
 
 // absent is the index of a peer that is not among its channel's members.
@@ -78,13 +89,19 @@ func New(cfg Config) *Router {
 	if cfg.MaxSpeakers <= 0 {
 		cfg.MaxSpeakers = DefaultMaxSpeakers
 	}
-	return &Router{
+	r := &Router{
 		maxSpeakers: cfg.MaxSpeakers,
 		slots:       make(map[PeerID]Slot),
 		sources:     make(map[uint32]Slot),
 		remotes:     make(map[uint32]Slot),
 		channels:    make(map[uint64]*channel),
+		records:     cfg.Records,
+		left:        make(map[uint32]left),
 	}
+	if r.records != nil {
+		r.readRecords()
+	}
+	return r
 }
 
 // Apply carries out what a command means for forwarding and returns the slot of
@@ -152,6 +169,9 @@ func (r *Router) add(c *AddPeer) (Slot, bool) {
 	r.peers[slot] = peer{id: c.Peer, ssrc: c.SSRC, flags: c.Flags, channel: ch, index: absent}
 	r.slots[c.Peer] = slot
 	r.sources[c.SSRC] = slot
+	if r.restoring {
+		r.resume(slot)
+	}
 	return slot, true
 }
 
@@ -224,6 +244,9 @@ func (r *Router) release(slot Slot) {
 		}
 		r.deactivate(p.producer)
 		p.channel.releaseSource(p.producer.room)
+		if p.producer.record != nil {
+			r.records.Release(p.producer.index)
+		}
 	}
 	*p = peer{}
 	r.free = append(r.free, slot)

@@ -93,15 +93,60 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 
 func listen(addr netip.Addr, port uint16) (*Conn, error) {
 	c := &Conn{fd: -1, timer: -1, epoll: -1, inet6: addr.Is6()}
-	c.receiveNow, c.timeUp = c.tryReceive, c.tryTimer
 	if err := c.open(addr, port); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("udp: listening on port %d: %w", port, err)
 	}
+	c.init()
+	return c, nil
+}
+
+// Inherit returns the socket that another process handed over as f, which it may have
+// read from. The Conn owns f's descriptor from then on, also when it fails.
+func Inherit(f *os.File) (*Conn, error) {
+	defer func() { _ = f.Close() }()
+	c := &Conn{timer: -1, epoll: -1}
+	var err error
+	if c.fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("udp: inheriting a socket: %w", os.NewSyscallError("fcntl", err))
+	}
+	name, err := unix.Getsockname(c.fd)
+	if err == nil {
+		switch name := name.(type) {
+		case *unix.SockaddrInet4:
+			c.local = netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
+		case *unix.SockaddrInet6:
+			c.local, c.inet6 = netip.AddrPortFrom(netip.AddrFrom16(name.Addr), uint16(name.Port)), true
+		default:
+			err = unix.EAFNOSUPPORT
+		}
+	}
+	if err == nil {
+		err = c.watch()
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("udp: inheriting a socket: %w", err)
+	}
+	c.init()
+	return c, nil
+}
+
+// File returns a copy of the socket's descriptor, for another process to inherit.
+// Datagrams go to whoever reads first.
+func (c *Conn) File() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "udp"), nil
+}
+
+func (c *Conn) init() {
+	c.receiveNow, c.timeUp = c.tryReceive, c.tryTimer
 	c.rx.init()
 	c.tx.init()
 	c.initSegments()
-	return c, nil
 }
 
 func (c *Conn) open(addr netip.Addr, port uint16) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,12 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 	_ = conn.SetWriteBuffer(socketBuffer)
 	return &Conn{conn: conn}, nil
 }
+
+// Inherit fails here: no process hands sockets over.
+func Inherit(*os.File) (*Conn, error) { return nil, errors.ErrUnsupported }
+
+// File returns a copy of the socket's descriptor.
+func (c *Conn) File() (*os.File, error) { return c.conn.File() }
 
 // LocalAddr returns the address and port that the socket is bound to.
 func (c *Conn) LocalAddr() netip.AddrPort {

@@ -5,6 +5,7 @@
 package media
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,11 +53,29 @@ type Sink func(worker int, ev sfu.Event)
 type Media struct {
 	workers     []*worker
 	fingerprint string
-	metrics     prometheus.Registerer // nil: none
+	metrics     registration
 }
 
 // New opens the workers' sockets and makes the certificate of their DTLS servers.
 func New(cfg Config) (*Media, error) {
+	certificate, err := selfSigned()
+	if err != nil {
+		return nil, fmt.Errorf("media: making a certificate: %w", err)
+	}
+	sockets, err := openSockets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m := assemble(cfg, sockets, certificate, nil)
+	if m.metrics, err = register(cfg.Metrics, m); err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// openSockets opens a socket for each worker.
+func openSockets(cfg Config) (sockets []*udp.Conn, err error) {
 	count := cfg.Workers
 	if count == 0 {
 		count = runtime.NumCPU()
@@ -64,15 +83,10 @@ func New(cfg Config) (*Media, error) {
 	if count < 0 || cfg.BasePort < 0 || cfg.BasePort+count > 1<<16 {
 		return nil, fmt.Errorf("media: %d workers do not fit from UDP port %d", count, cfg.BasePort)
 	}
-	certificate, err := selfSigned()
-	if err != nil {
-		return nil, fmt.Errorf("media: making a certificate: %w", err)
-	}
 	program, err := filter()
 	if err != nil {
 		return nil, fmt.Errorf("media: assembling the socket's filter: %w", err)
 	}
-	m := &Media{fingerprint: browser.FingerprintOf(certificate.Certificate[0]).String()}
 	for i := range count {
 		port := 0
 		if cfg.BasePort != 0 {
@@ -80,23 +94,49 @@ func New(cfg Config) (*Media, error) {
 		}
 		socket, err := udp.Listen(cfg.Bind, uint16(port))
 		if err != nil {
-			m.Close()
+			_ = closeSockets(sockets)
 			return nil, fmt.Errorf("media: worker %d: %w", i, err)
 		}
 		if err := socket.Filter(program); err != nil {
 			// It saves work and is not needed.
 			cfg.Log.Warn("the kernel filters nothing for a media socket", "worker", i, "error", err)
 		}
-		m.workers = append(m.workers, newWorker(i, socket, certificate, cfg))
+		sockets = append(sockets, socket)
 	}
-	if cfg.Metrics != nil {
-		if err := cfg.Metrics.Register(collector{m}); err != nil {
-			m.Close()
-			return nil, fmt.Errorf("media: metrics: %w", err)
+	return sockets, nil
+}
+
+func closeSockets(sockets []*udp.Conn) (err error) {
+	for _, s := range sockets {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// assemble makes the workers of sockets. Nil memories keep nothing beyond the process.
+func assemble(cfg Config, sockets []*udp.Conn, certificate tls.Certificate, memories []memory) *Media {
+	m := &Media{fingerprint: fingerprintOf(certificate)}
+	for i, socket := range sockets {
+		var kept *memory
+		if memories != nil {
+			kept = &memories[i]
 		}
-		m.metrics = cfg.Metrics
+		m.workers = append(m.workers, newWorker(i, socket, certificate, cfg, kept))
 	}
-	return m, nil
+	return m
+}
+
+func fingerprintOf(certificate tls.Certificate) string {
+	return browser.FingerprintOf(certificate.Certificate[0]).String()
+}
+
+// reachable returns where this host reaches a socket at a local address.
+func reachable(local netip.AddrPort) netip.AddrPort {
+	if local.Addr().IsUnspecified() {
+		// The socket of all addresses takes IPv4 too.
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), local.Port())
+	}
+	return local
 }
 
 // Start runs the workers until the group stops. The sink gets all their events.
@@ -111,12 +151,7 @@ func (m *Media) Start(g *run.Group, sink Sink) {
 // mailbox is full: the command is lost, and the peer's state no longer what its
 // sender believes.
 func (m *Media) Post(worker int, c sfu.Command) bool {
-	w := m.workers[worker]
-	if !w.commands.Post(c) {
-		return false
-	}
-	w.socket.Wake()
-	return true
+	return m.workers[worker].post(order{command: c})
 }
 
 // Workers returns how many workers there are.
@@ -127,12 +162,7 @@ func (m *Media) Port(worker int) uint16 { return m.workers[worker].socket.LocalA
 
 // Addr returns where the other workers of this host reach a worker.
 func (m *Media) Addr(worker int) netip.AddrPort {
-	local := m.workers[worker].socket.LocalAddr()
-	if local.Addr().IsUnspecified() {
-		// The socket of all addresses takes IPv4 too.
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), local.Port())
-	}
-	return local
+	return reachable(m.workers[worker].socket.LocalAddr())
 }
 
 // Fingerprint returns the DTLS certificate's fingerprint as SDP has it: "sha-256 "
@@ -144,9 +174,7 @@ func (m *Media) Stats(worker int) WorkerStats { return *m.workers[worker].publis
 
 // Close ends the workers, waits for them, and closes their sockets.
 func (m *Media) Close() error {
-	if m.metrics != nil {
-		m.metrics.Unregister(collector{m})
-	}
+	m.metrics.unregister()
 	var err error
 	for _, w := range m.workers {
 		w.stop()

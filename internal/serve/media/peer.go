@@ -53,6 +53,9 @@ type peer struct {
 	opus    uint8 // payload type
 
 	window uint32 // the gatherer's window in which it was last sent to
+
+	record      *record // nil: nothing of it outlives the process
+	recordIndex int
 }
 
 // browserPeer is what only browsers need.
@@ -64,6 +67,7 @@ type browserPeer struct {
 	out         *browser.Outbound
 	rollover    browser.Rollover
 	handshake   *handshake // nil before DTLS and when it is over
+	resumed     bool       // an earlier process may have begun the handshake
 
 	// others are addresses from which checks came, besides the peer's own: a browser
 	// may use any of them.
@@ -92,12 +96,18 @@ func (w *worker) setNative(slot sfu.Slot, c *sfu.SetNative) {
 		return
 	}
 	w.clearBrowser(slot)
+	if !w.keepNative(p, transport, c) {
+		p.native = nil
+		w.giveUp(slot)
+		return
+	}
 	p.native, p.secret = transport, *c
 	p.opus, p.levelID = opusPayloadType, levelID
 	if c.Mode == proto.ModeXSalsa20 {
 		p.levelID = 0 // clients of that age take the extension for audio
 	}
 	p.latched, p.believed = false, p.latched || p.believed
+	w.note(p)
 	w.ready(slot)
 }
 
@@ -125,6 +135,7 @@ func (w *worker) setBrowser(now clock.Time, slot sfu.Slot, c *sfu.SetBrowser) {
 		checked:     now,
 	}
 	w.byUfrag[c.LocalUfrag] = slot
+	w.keepBrowser(slot, c)
 }
 
 // setKeys makes SRTP of what DTLS exported. Keys in use are kept: their packet
@@ -141,6 +152,14 @@ func (w *worker) setKeys(slot sfu.Slot, c *sfu.SetSRTPKeys) bool {
 	}
 	if err == nil {
 		p.browser.out, err = browser.NewOutbound(profile, serverKey, serverSalt)
+	}
+	if err == nil && p.record != nil {
+		r := &p.record.browser
+		if !w.restoring() {
+			r.SetKeys(profile, c.Keying)
+		}
+		p.browser.rollover.Keep(w.store.rollover(p.recordIndex), r)
+		err = r.Keep(p.browser.in, p.browser.out)
 	}
 	if err != nil {
 		p.browser.in = nil
@@ -164,6 +183,7 @@ func (w *worker) ready(slot sfu.Slot) {
 func (w *worker) announce(p *peer) {
 	if !p.connected {
 		p.connected = true
+		w.note(p)
 		w.sink(w.index, sfu.Event{Connected: &sfu.PeerConnected{Peer: p.id}})
 	}
 }
@@ -180,6 +200,7 @@ func (w *worker) claim(now clock.Time, slot sfu.Slot, addr netip.AddrPort) bool 
 		}
 		if h.addr == addr {
 			h.addr, h.latched, h.believed = netip.AddrPort{}, false, false
+			w.note(h)
 			w.router.Disconnect(holder)
 		}
 	}
@@ -194,6 +215,7 @@ func (w *worker) moveTo(slot sfu.Slot, addr netip.AddrPort) {
 		w.release(slot, p.addr)
 		p.addr = addr
 	}
+	w.note(p)
 	w.ready(slot)
 }
 
@@ -227,6 +249,7 @@ func (w *worker) clearAddress(slot sfu.Slot) {
 	p := &w.peers[slot]
 	w.release(slot, p.addr)
 	p.addr, p.latched, p.believed = netip.AddrPort{}, false, false
+	w.note(p)
 }
 
 func (w *worker) clearBrowser(slot sfu.Slot) {
@@ -240,6 +263,9 @@ func (w *worker) clearBrowser(slot sfu.Slot) {
 	w.clearAddress(slot)
 	p.browser.endHandshake()
 	delete(w.byUfrag, p.browser.ufrag)
+	if p.record != nil {
+		w.store.wipe(p.recordIndex)
+	}
 	p.browser = nil
 }
 
@@ -265,6 +291,9 @@ func (w *worker) removePeer(slot sfu.Slot) {
 	}
 	w.clearBrowser(slot)
 	w.clearAddress(slot)
+	if w.store != nil {
+		w.store.close(&w.peers[slot])
+	}
 	w.peers[slot] = peer{}
 }
 

@@ -173,6 +173,7 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	if p.addr == addr {
 		b.chosen = now
 	}
+	w.note(p)
 	w.ready(slot)
 	if size := b.ice.PutBindingSuccess(w.next(), binding.Transaction, addr); size <= len(pkt) {
 		w.queue(size, addr)
@@ -212,11 +213,23 @@ func (w *worker) receiveDTLS(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		w.strays[strayNotReady]++
 		return
 	}
+	if b.resumed && b.handshake == nil && !clientHello(pkt) {
+		// The client is in the middle of a handshake with a process that has ended.
+		w.lose(slot, sfu.LostHandshake)
+		return
+	}
 	if b.handshake == nil && !w.startHandshake(slot) {
 		w.strays[strayHandshakes]++
 		return
 	}
 	b.handshake.pipe.deliver(pkt)
+}
+
+// clientHello reports whether a DTLS record begins with the message that begins a
+// handshake (RFC 6347 section 4.2.2).
+func clientHello(pkt []byte) bool {
+	const handshake, hello = 22, 1
+	return len(pkt) > leastHandshake && pkt[0] == handshake && pkt[leastHandshake] == hello
 }
 
 // receiveOther answers the small datagrams of Discord's native clients. Strangers

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -167,8 +168,43 @@ func (w *worker) drops() map[string]uint64 {
 	return drops
 }
 
+// snapshots are what a set of workers counted.
+type snapshots interface {
+	Workers() int
+	Stats(worker int) WorkerStats
+}
+
 // collector shows the workers' snapshots to Prometheus.
-type collector struct{ media *Media }
+type collector struct{ media snapshots }
+
+// registration is what a registerer holds of a set of workers. The zero value is of
+// none.
+type registration struct {
+	to         prometheus.Registerer
+	collectors []prometheus.Collector
+}
+
+// register shows the workers, and more, to a registerer that may be nil.
+func register(to prometheus.Registerer, workers snapshots, more ...prometheus.Collector) (r registration, err error) {
+	if to == nil {
+		return r, nil
+	}
+	r.to = to
+	for _, c := range append(more, collector{workers}) {
+		if err := to.Register(c); err != nil {
+			r.unregister()
+			return registration{}, fmt.Errorf("media: metrics: %w", err)
+		}
+		r.collectors = append(r.collectors, c)
+	}
+	return r, nil
+}
+
+func (r registration) unregister() {
+	for _, c := range r.collectors {
+		r.to.Unregister(c)
+	}
+}
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("hubbub_media_"+name, help, append([]string{"worker"}, labels...), nil)
@@ -243,7 +279,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	for i := range c.media.workers {
+	for i := range c.media.Workers() {
 		s, worker := c.media.Stats(i), strconv.Itoa(i)
 		for _, m := range metrics {
 			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), worker)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/ledger"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/udp"
@@ -58,9 +59,9 @@ type worker struct {
 	closing atomic.Bool   // set by stop
 	done    chan struct{} // closed when run has ended
 
-	commands    *run.Mailbox[sfu.Command] // written by anyone
-	outputs     *run.Mailbox[output]      // written by handshakes
-	handshaking atomic.Int32              // handshakes that run, by any goroutine
+	commands    *run.Mailbox[order]  // written by anyone
+	outputs     *run.Mailbox[output] // written by handshakes
+	handshaking atomic.Int32         // handshakes that run, by any goroutine
 
 	router  *sfu.Router
 	peers   []peer // by sfu.Slot
@@ -82,21 +83,25 @@ type worker struct {
 	attempts   int
 	attemptsAt clock.Time
 
+	store *store // nil: nothing outlives the process
+	begun uint64 // number of the command that is carried out
+
 	counters
 	nextHousekeeping clock.Time
 	published        atomic.Pointer[WorkerStats] // read by anyone
 }
 
-func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *worker {
+// newWorker returns a worker over a socket. What outlives the process is kept in m, and
+// nowhere if that is nil.
+func newWorker(index int, s socket, certificate tls.Certificate, cfg Config, m *memory) *worker {
 	w := &worker{
 		index:       index,
 		socket:      s,
 		legacy:      cfg.Legacy,
 		certificate: certificate,
 		log:         cfg.Log,
-		commands:    run.NewMailbox[sfu.Command](commandQueue),
+		commands:    run.NewMailbox[order](commandQueue),
 		outputs:     run.NewMailbox[output](outputQueue),
-		router:      sfu.New(sfu.Config{MaxSpeakers: cfg.MaxSpeakers}),
 		byAddr:      make(map[netip.AddrPort]sfu.Slot),
 		byUfrag:     make(map[string]sfu.Slot),
 		rx:          udp.NewBatch(),
@@ -104,6 +109,12 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config) *wo
 		gather:      gatherer{most: min(max(cfg.Wait, 0), mostWait)},
 		guard:       newGuard(cfg.AttackRate),
 	}
+	forwarding := sfu.Config{MaxSpeakers: cfg.MaxSpeakers}
+	if m != nil {
+		w.store = newStore(*m)
+		forwarding.Records = ledger.NewTable(m.streams, &m.heading.streams)
+	}
+	w.router = sfu.New(forwarding)
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w
 }
@@ -150,6 +161,16 @@ func (w *worker) load(now clock.Time, full bool, took time.Duration) {
 	}
 }
 
+// post gives the worker a command without waiting, and is false when its mailbox is
+// full.
+func (w *worker) post(o order) bool {
+	if !w.commands.Post(o) {
+		return false
+	}
+	w.socket.Wake()
+	return true
+}
+
 // stop ends run and waits until it no longer uses the socket.
 func (w *worker) stop() {
 	if w.done == nil {
@@ -179,6 +200,9 @@ func (w *worker) wait(now clock.Time) time.Duration {
 
 // turn does all that there is to do at one instant.
 func (w *worker) turn(now clock.Time, batch []udp.Message) {
+	if w.store != nil {
+		w.store.heading.beat++
+	}
 	w.drain(now)
 	for i := range batch {
 		w.receive(now, &batch[i])
@@ -203,8 +227,8 @@ func (w *worker) turn(now clock.Time, batch []udp.Message) {
 func (w *worker) drain(now clock.Time) {
 	for range commandBatch {
 		select {
-		case c := <-w.commands.Receive():
-			w.apply(now, c)
+		case o := <-w.commands.Receive():
+			w.begin(now, o)
 			continue
 		case out := <-w.outputs.Receive():
 			w.takeOutput(out)
@@ -213,6 +237,20 @@ func (w *worker) drain(now clock.Time) {
 		}
 		return
 	}
+}
+
+// order is a command and its number: each worker gets them in rising order.
+type order struct {
+	number  uint64
+	command sfu.Command
+}
+
+// begin notes that a command is carried out, and does.
+func (w *worker) begin(now clock.Time, o order) {
+	if w.begun = o.number; w.store != nil && !w.store.replay {
+		w.store.heading.applied.Set(o.number)
+	}
+	w.apply(now, o.command)
 }
 
 // apply carries out one command: the router's part, then the transport's.
@@ -233,7 +271,11 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 	case !ok:
 		w.strays[strayCommand]++
 	case c.Add != nil:
-		*w.room(slot) = peer{id: c.Add.Peer, ssrc: c.Add.SSRC, from: c.Add.From}
+		p := w.room(slot)
+		*p = peer{id: c.Add.Peer, ssrc: c.Add.SSRC, from: c.Add.From}
+		if w.store != nil {
+			w.store.open(p)
+		}
 	case c.Native != nil:
 		w.setNative(slot, c.Native)
 	case c.Browser != nil:

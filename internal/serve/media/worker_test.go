@@ -50,7 +50,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Wait: mostWait, Log: slog.New(slog.DiscardHandler)})
+	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Wait: mostWait, Log: slog.New(slog.DiscardHandler)}, nil)
 	b.sink = func(_ int, ev sfu.Event) { b.events = append(b.events, ev) }
 	return b
 }
@@ -71,7 +71,7 @@ func (b *bench) step(d time.Duration) {
 }
 
 func (b *bench) do(c sfu.Command) {
-	b.commands.Post(c)
+	b.commands.Post(order{command: c})
 	b.step(0)
 }
 

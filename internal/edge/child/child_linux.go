@@ -1,0 +1,131 @@
+package child
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstFile is the descriptor that a child finds its control connection at, and above
+// it the other files.
+const firstFile = 3
+
+// Own is the path of the binary that this process runs, also after its file was
+// replaced or removed.
+const Own = "/proc/self/exe"
+
+// Memory is memory that outlives any process that maps it, as long as one does.
+type Memory struct {
+	Bytes []byte
+	file  *os.File
+}
+
+// NewMemory returns zeroed memory. Pages that nobody touched cost nothing. Nobody can
+// change its size, so that it never ends under a reader.
+func NewMemory(name string, size int) (*Memory, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), f.Close())
+	}
+	return OpenMemory(f)
+}
+
+// OpenMemory maps what another process made and owns f from then on.
+func OpenMemory(f *os.File) (*Memory, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, errors.Join(os.NewSyscallError("mmap", err), f.Close())
+	}
+	return &Memory{Bytes: b, file: f}, nil
+}
+
+// File is the memory's, for a child to inherit.
+func (m *Memory) File() *os.File { return m.file }
+
+// Close unmaps the memory. No view of it may be used any more.
+func (m *Memory) Close() error { return errors.Join(unix.Munmap(m.Bytes), m.file.Close()) }
+
+// Process is a child that runs.
+type Process struct {
+	// Control is connected to the child's. It ends when the child does, and the child
+	// is to end when it ends.
+	Control net.Conn
+	cmd     *exec.Cmd
+}
+
+// Start runs a program with its control connection and then files as the first
+// descriptors above standard error. The child is killed when the calling thread ends:
+// the caller locks its goroutine to it until after Wait. It gets no signals of the
+// terminal.
+func Start(path string, args, env []string, files []*os.File) (*Process, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("child: %w", os.NewSyscallError("socketpair", err))
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	defer func() { _ = theirs.Close() }()
+	control, err := connection(os.NewFile(uintptr(pair[0]), "control"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = append([]*os.File{theirs}, files...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("child: %w", err), control.Close())
+	}
+	return &Process{Control: control, cmd: cmd}, nil
+}
+
+// PID is the child's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill ends the child at once.
+func (p *Process) Kill() { _ = p.cmd.Process.Kill() }
+
+// Wait returns when the child has ended, and says how unless it ended well. It closes
+// the control connection.
+func (p *Process) Wait() error { return errors.Join(p.cmd.Wait(), p.Control.Close()) }
+
+// Inherited returns in a child what Start gave it: the control connection, and so many
+// files. It may be called once.
+func Inherited(count int) (control net.Conn, files []*os.File, err error) {
+	for i := range 1 + count {
+		fd := firstFile + i
+		unix.CloseOnExec(fd)
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return nil, nil, fmt.Errorf("child: descriptor %d: %w: only a parent starts this", fd, err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), "inherited"))
+	}
+	control, err = connection(files[0])
+	return control, files[1:], err
+}
+
+func connection(f *os.File) (net.Conn, error) {
+	defer func() { _ = f.Close() }()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("child: control connection: %w", err)
+	}
+	return c, nil
+}
