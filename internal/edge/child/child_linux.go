@@ -106,19 +106,24 @@ func (p *Process) Kill() { _ = p.cmd.Process.Kill() }
 // the control connection.
 func (p *Process) Wait() error { return errors.Join(p.cmd.Wait(), p.Control.Close()) }
 
-// Inherited returns in a child what Start gave it: the control connection, and so many
-// files. It may be called once.
-func Inherited(count int) (control net.Conn, files []*os.File, err error) {
-	for i := range 1 + count {
-		fd := firstFile + i
-		unix.CloseOnExec(fd)
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return nil, nil, fmt.Errorf("child: descriptor %d: %w: only a parent starts this", fd, err)
-		}
-		files = append(files, os.NewFile(uintptr(fd), "inherited"))
+// Control returns in a child the connection to its parent. It may be called once.
+func Control() (net.Conn, error) {
+	f, err := inherited(firstFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: only a parent starts this", err)
 	}
-	control, err = connection(files[0])
-	return control, files[1:], err
+	return connection(f)
+}
+
+// File returns in a child the file with this index of those that Start was given. It
+// may be called once for each.
+func File(i int) (*os.File, error) { return inherited(firstFile + 1 + i) }
+
+func inherited(fd int) (*os.File, error) {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("child: descriptor %d: %w", fd, err)
+	}
+	return os.NewFile(uintptr(fd), "inherited"), nil
 }
 
 func connection(f *os.File) (net.Conn, error) {

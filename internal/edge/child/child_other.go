@@ -40,5 +40,8 @@ func (p *Process) Kill() {}
 // Wait returns when the child has ended.
 func (p *Process) Wait() error { return nil }
 
-// Inherited fails here.
-func Inherited(int) (net.Conn, []*os.File, error) { return nil, nil, ErrUnsupported }
+// Control fails here.
+func Control() (net.Conn, error) { return nil, ErrUnsupported }
+
+// File fails here.
+func File(int) (*os.File, error) { return nil, ErrUnsupported }

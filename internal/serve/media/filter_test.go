@@ -118,7 +118,7 @@ func TestKernelFilters(t *testing.T) {
 	a.send(1, "heard")
 	b.hears(a, "heard")
 	r.settle()
-	if n := r.workers[0].socket.Dropped(); n != 100 {
+	if n := r.workers.(*Media).workers[0].socket.Dropped(); n != 100 {
 		t.Errorf("%d datagrams were dropped, want 100", n)
 	}
 }

@@ -182,9 +182,9 @@ func TestHandshakesThatFail(t *testing.T) {
 // handshakes waits until the worker runs as many as wanted.
 func (r *rig) handshakes(want int32) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); r.workers[0].handshaking.Load() != want; {
+	for deadline := time.Now().Add(patience); r.workers.(*Media).workers[0].handshaking.Load() != want; {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%d handshakes, want %d", r.workers[0].handshaking.Load(), want)
+			r.t.Fatalf("%d handshakes, want %d", r.workers.(*Media).workers[0].handshaking.Load(), want)
 		}
 		r.settle()
 	}
@@ -221,7 +221,7 @@ func TestStrangersStartNoHandshake(t *testing.T) {
 	}
 	r.settle()
 	stranger.nothing()
-	if n := r.workers[0].handshaking.Load(); n != 0 {
+	if n := r.workers.(*Media).workers[0].handshaking.Load(); n != 0 {
 		t.Errorf("%d handshakes", n)
 	}
 }
@@ -229,11 +229,11 @@ func TestStrangersStartNoHandshake(t *testing.T) {
 func TestHandshakesAreBounded(t *testing.T) {
 	r := newRig(t, Config{})
 	d := r.dialer(1, "")
-	r.workers[0].handshaking.Add(maxHandshakes)
+	r.workers.(*Media).workers[0].handshaking.Add(maxHandshakes)
 	d.write(append([]byte{22, 0xFE, 0xFD}, make([]byte, 100)...))
 	r.settle()
 	d.nothing()
-	r.workers[0].handshaking.Add(-maxHandshakes)
+	r.workers.(*Media).workers[0].handshaking.Add(-maxHandshakes)
 }
 
 func TestPipeLosesWhatIsTooMuch(t *testing.T) {

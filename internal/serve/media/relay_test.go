@@ -31,7 +31,7 @@ func relays(channel uint64, a, b *rig) (atA, atB sfu.Command) {
 // newSpread returns two workers that relay channel 7 to one another.
 func newSpread(t testing.TB) (a, b *rig) {
 	a = newRig(t, Config{Workers: 2})
-	b = &rig{Media: a.Media, t: t, worker: 1, events: a.events}
+	b = &rig{workers: a.workers, t: t, worker: 1, events: a.events}
 	atA, atB := relays(7, a, b)
 	a.post(atA)
 	b.post(atB)
@@ -81,7 +81,7 @@ func TestASpreadChannelIsOne(t *testing.T) {
 
 func TestWhoIsThereLosesNothingAsAChannelSpreads(t *testing.T) {
 	a := newRig(t, Config{Workers: 2})
-	b := &rig{Media: a.Media, t: t, worker: 1, events: a.events}
+	b := &rig{workers: a.workers, t: t, worker: 1, events: a.events}
 	speaker, near := a.native(1, 7, proto.ModeAES256GCM), a.native(2, 7, proto.ModeAES256GCM)
 	next := 0
 	say := func() string {

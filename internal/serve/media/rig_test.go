@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -20,16 +21,40 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asChild has the test binary be a supervisor's child.
+const asChild = "HUBBUB_TEST_MEDIA_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asChild) != "" {
+		if err := RunChild("test"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
+// workers is a Media or a Supervisor.
+type workers interface {
+	Start(g *run.Group, sink Sink)
+	Post(worker int, c sfu.Command) bool
+	Workers() int
+	Port(worker int) uint16
+	Addr(worker int) netip.AddrPort
+	Fingerprint() string
+	Stats(worker int) WorkerStats
+	Close() error
+}
+
 // rig is a worker behind a real socket.
 type rig struct {
-	*Media
+	workers
 	t      testing.TB
 	worker int
 	events chan sfu.Event
@@ -42,7 +67,12 @@ func newRig(t testing.TB, cfg Config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Media: m, t: t, events: make(chan sfu.Event, 1024)}
+	return startRig(t, m)
+}
+
+func startRig(t testing.TB, m workers) *rig {
+	t.Helper()
+	r := &rig{workers: m, t: t, events: make(chan sfu.Event, 1024)}
 	g := run.NewGroup(context.Background(), slog.New(slog.DiscardHandler))
 	m.Start(g, func(_ int, ev sfu.Event) { r.events <- ev })
 	t.Cleanup(func() {
