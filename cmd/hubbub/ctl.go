@@ -63,7 +63,8 @@ type ctlCmd struct {
 	Voice struct {
 		List ctlVoiceList `cmd:"" help:"List who is in which voice channel, and on which worker."`
 	} `cmd:"" help:"Voice."`
-	Token struct {
+	Upgrade ctlUpgrade `cmd:"" help:"Have the media workers go on in the binary that is now where the server was started from: nobody in a call notices."`
+	Token   struct {
 		Create ctlTokenCreate `cmd:"" help:"Print a fresh token of a user or bot."`
 		Revoke ctlTokenRevoke `cmd:"" help:"Make every token of a user invalid and end its sessions."`
 	} `cmd:"" help:"Tokens."`

@@ -37,6 +37,16 @@ func (g *ctlGuildCreate) Run(c *ctlCmd) error {
 	return c.done(made, "%s", made.ID)
 }
 
+type ctlUpgrade struct{}
+
+// Run replaces the media process.
+func (*ctlUpgrade) Run(c *ctlCmd) error {
+	if err := c.call("POST", "/upgrade", nil, nil); err != nil {
+		return err
+	}
+	return c.done(map[string]string{"upgraded": "media"}, "the media workers go on in the new binary")
+}
+
 type ctlGuildList struct{}
 
 // Run lists guilds.

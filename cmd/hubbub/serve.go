@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -32,8 +33,9 @@ type serveCmd struct {
 	SpreadFrom  int           `name:"spread-from" help:"How many people of a channel one media worker has before others take the next." env:"HUBBUB_SPREAD_FROM" default:"500"`
 	Wait        time.Duration `help:"How long a busy media worker may hold packets to send them together, up to 5ms: halves its CPU time for that much delay." env:"HUBBUB_WAIT" default:"0s"`
 
-	AttackRate int `name:"attack-rate" help:"From how many packets of nobody a second a media worker calls itself attacked (0: 100,000)." env:"HUBBUB_ATTACK_RATE" default:"0"`
-	AdmitRate  int `name:"admit-rate" help:"How many identifies a second, and as many resumes, each gateway takes; others wait their turn (0: 250 per core)." env:"HUBBUB_ADMIT_RATE" default:"0"`
+	AttackRate   int  `name:"attack-rate" help:"From how many packets of nobody a second a media worker calls itself attacked (0: 100,000)." env:"HUBBUB_ATTACK_RATE" default:"0"`
+	AdmitRate    int  `name:"admit-rate" help:"How many identifies a second, and as many resumes, each gateway takes; others wait their turn (0: 250 per core)." env:"HUBBUB_ADMIT_RATE" default:"0"`
+	MediaProcess bool `name:"media-process" help:"Run the media workers in a process of their own, whose crash or upgrade nobody hears (Linux)." env:"HUBBUB_MEDIA_PROCESS" default:"true"`
 
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
 
@@ -66,9 +68,7 @@ type serveCmd struct {
 // the server fails.
 func (c *serveCmd) Run() error {
 	log := c.logger()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	collectEagerly()
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		ends = append(ends, syscall.SIGHUP)
@@ -83,6 +83,7 @@ func (c *serveCmd) Run() error {
 		Roles: c.Roles, Node: c.Node, VoiceEndpoint: c.VoiceEndpoint,
 		NATSListen: c.NATSListen, ClusterListen: c.ClusterListen, ClusterPeers: list(c.ClusterPeers), BusSecret: secret,
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
+		MediaProcess: c.MediaProcess && runtime.GOOS == "linux", MediaArgs: []string{"media"},
 		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
 		AttackRate: c.AttackRate, AdmitRate: c.AdmitRate,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
@@ -93,12 +94,25 @@ func (c *serveCmd) Run() error {
 		return explain(err)
 	}
 	n.Banner(os.Stdout)
-	select {
-	case <-ctx.Done():
-		stop() // a second signal ends the process at once
-		log.Info("shutting down: clients are told to resume")
-	case <-n.Done():
-		err = errors.New("a part of the server failed; the log says which")
+	upgrade := make(chan os.Signal, 1)
+	if len(upgradeSignals) > 0 { // none would mean all
+		signal.Notify(upgrade, upgradeSignals...)
+		defer signal.Stop(upgrade)
+	}
+	for running := true; running; {
+		select {
+		case <-upgrade:
+			if err := n.UpgradeMedia(ctx); err != nil {
+				log.Error("not upgraded", "err", err)
+			}
+		case <-ctx.Done():
+			stop() // a second signal ends the process at once
+			log.Info("shutting down: clients are told to resume")
+			running = false
+		case <-n.Done():
+			err = errors.New("a part of the server failed; the log says which")
+			running = false
+		}
 	}
 	begin := time.Now()
 	n.Close(context.Background())
@@ -124,6 +138,12 @@ func (c *serveCmd) busSecret() (string, error) {
 
 func list(commas string) []string {
 	return strings.FieldsFunc(commas, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func collectEagerly() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 }
 
 func (c *serveCmd) logger() *slog.Logger {

@@ -67,10 +67,19 @@ func (c *caller) listen(t *testing.T, other *caller) *listener {
 	return l
 }
 
-// resident returns the process's resident memory in KiB.
+// resident returns the resident memory of the process and its children in KiB.
 func (s *server) resident() int {
 	s.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	sum := s.residentOf(s.cmd.Process.Pid)
+	for _, pid := range s.children() {
+		sum += s.residentOf(pid)
+	}
+	return sum
+}
+
+func (s *server) residentOf(pid int) int {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -37,8 +37,9 @@ type offspring struct {
 }
 
 // RunChild is the whole life of a child process that a Supervisor started: it returns
-// when that asks for it or ends, and with an error when a part of it failed.
-func RunChild(version string) error {
+// when that asks for it or ends, and with an error when a part of it failed. Beside
+// the workers runs what keeps the process's house, which ends with its context.
+func RunChild(version string, keepHouse func(context.Context)) error {
 	control, err := child.Control()
 	if err != nil {
 		return err
@@ -48,6 +49,7 @@ func RunChild(version string) error {
 	o.group = run.NewGroup(context.Background(), o.log)
 	defer context.AfterFunc(o.group.Context(), func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
 	o.group.Go("media control writer", o.write)
+	o.group.Go("memory", keepHouse)
 	o.out.Post(frame{Hello: &hello{Layout: layout, Version: version}})
 	err = o.obey()
 	failed := o.group.Context().Err() != nil
@@ -120,7 +122,7 @@ func (o *offspring) begin(b *beginning) error {
 		}
 		sockets = append(sockets, s)
 	}
-	cfg := Config{Legacy: b.Legacy, MaxSpeakers: b.MaxSpeakers, Wait: time.Duration(b.Wait), Log: o.log}
+	cfg := Config{Legacy: b.Legacy, MaxSpeakers: b.MaxSpeakers, Wait: time.Duration(b.Wait), AttackRate: b.AttackRate, Log: o.log}
 	o.media = assemble(cfg, sockets, tls.Certificate{Certificate: [][]byte{b.Certificate}, PrivateKey: key}, memories)
 	for _, w := range o.media.workers {
 		w.sink = o.event

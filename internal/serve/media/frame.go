@@ -55,6 +55,7 @@ type beginning struct {
 	Legacy      bool   `cbor:"2,keyasint"`
 	MaxSpeakers int    `cbor:"3,keyasint"`
 	Wait        int64  `cbor:"4,keyasint"` // nanoseconds
+	AttackRate  int    `cbor:"8,keyasint"`
 	Certificate []byte `cbor:"5,keyasint"` // of the DTLS servers, in DER
 	Key         []byte `cbor:"6,keyasint"` // its private key, in PKCS #8
 	LogLevel    int    `cbor:"7,keyasint"`

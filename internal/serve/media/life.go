@@ -21,6 +21,8 @@ const (
 	writePatience = 2 * time.Second
 	// stopPatience is how long a child may take to end when it is told to.
 	stopPatience = 2 * time.Second
+	// lastPatience is how long one may go on that has nothing more to say.
+	lastPatience = 200 * time.Millisecond
 )
 
 // life is one child process of a supervisor.

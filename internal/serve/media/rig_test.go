@@ -26,7 +26,7 @@ const asChild = "HUBBUB_TEST_MEDIA_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asChild) != "" {
-		if err := RunChild("test"); err != nil {
+		if err := RunChild("test", func(ctx context.Context) { <-ctx.Done() }); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -226,7 +226,7 @@ func (v *service) handOver(f *frame) (bool, error) {
 	v.next.hello = true
 	err := v.stop()
 	v.drain()
-	if bury := v.bury(stopPatience); bury != nil {
+	if bury := v.bury(lastPatience); bury != nil {
 		// It was slow and is gone all the same: its successor begins as after a crash.
 		v.cfg.Log.Warn("the replaced media process did not end well", "error", errors.Join(err, bury))
 	}

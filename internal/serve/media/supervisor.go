@@ -138,7 +138,7 @@ func newBeginning(cfg Config, sockets int, certificate tls.Certificate) (beginni
 		return beginning{}, fmt.Errorf("media: certificate: %w", err)
 	}
 	b := beginning{
-		Sockets: sockets, Legacy: cfg.Legacy, MaxSpeakers: cfg.MaxSpeakers, Wait: int64(cfg.Wait),
+		Sockets: sockets, Legacy: cfg.Legacy, MaxSpeakers: cfg.MaxSpeakers, Wait: int64(cfg.Wait), AttackRate: cfg.AttackRate,
 		Certificate: certificate.Certificate[0], Key: key, LogLevel: int(slog.LevelError),
 	}
 	for _, level := range []slog.Level{slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
@@ -220,7 +220,7 @@ func (s *Supervisor) run(ctx context.Context) {
 			switch {
 			case next != nil: // it was waited for
 			case err == nil:
-				err = l.bury(stopPatience)
+				err = l.bury(lastPatience)
 			default:
 				err = errors.Join(err, l.bury(0))
 			}

@@ -28,6 +28,11 @@ type Config struct {
 	UDPBind string // address the media workers bind, empty for all IPv4 addresses
 	Workers int    // media workers, 0 for one per core
 
+	// MediaProcess runs the media workers in a child process, which is this binary with
+	// MediaArgs. Linux only.
+	MediaProcess bool
+	MediaArgs    []string
+
 	MaxSpeakers int           // heard at once in a channel, the loudest; 0 for 16
 	SpreadFrom  int           // peers of a channel on one worker before others take the next; 0 for 500
 	Wait        time.Duration // that a busy media worker may hold packets to send them together, up to 5 ms

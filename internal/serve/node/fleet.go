@@ -297,7 +297,7 @@ func (n *Node) openREST(ctx context.Context, _ []byte) error {
 	n.rest = rest.New(rest.Config{
 		Node: n.name, Number: number, Route: n.route, Regions: n.regions,
 		Name: n.cfg.Name, Version: n.cfg.Version, Region: n.cfg.Region, Registration: n.cfg.Registration,
-		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway",
+		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway", Upgrade: n.UpgradeMedia,
 	}, n.bus, n.store)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"hubbub.dev/hubbub/internal/serve/media"
 )
 
 const (
@@ -46,6 +48,9 @@ func (t *trimmer) due(allocated, live uint64) bool {
 	t.trimmed = allocated
 	return true
 }
+
+// RunMedia is the whole life of the child process that the media workers run in.
+func RunMedia(version string) error { return media.RunChild(version, trimMemory) }
 
 func trimMemory(ctx context.Context) {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}

@@ -57,7 +57,7 @@ type Node struct {
 	listener  net.Listener
 	// What a node without the role has not: each is nil then.
 	store   *store.Store
-	media   *media.Media
+	media   workers
 	voice   *voice.Service
 	guilds  *guilds.Service
 	gateway *gateway.Service
@@ -73,6 +73,14 @@ type Node struct {
 	ownerLink  string
 	// undo closes what was opened, last first.
 	undo []func()
+}
+
+// workers are the media workers, in this process or in a child.
+type workers interface {
+	voice.Media
+	Start(g *run.Group, sink media.Sink)
+	Stats(worker int) media.WorkerStats
+	Close() error
 }
 
 // Start brings everything up and returns when clients can join. What was opened
@@ -199,7 +207,12 @@ func (n *Node) openVoice(key []byte) (err error) {
 	if n.cfg.UDPBind != "" {
 		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
 	}
-	if n.media, err = media.New(mc); err != nil {
+	if n.cfg.MediaProcess {
+		n.media, err = media.NewSupervisor(mc, media.Command{Args: n.cfg.MediaArgs})
+	} else {
+		n.media, err = media.New(mc)
+	}
+	if err != nil {
 		return fmt.Errorf("media ports (--udp-port, --workers): %w", err)
 	}
 	n.onClose(func() { _ = n.media.Close() })
@@ -221,12 +234,13 @@ func (n *Node) openVoice(key []byte) (err error) {
 // busiest returns the load of the media worker that has the most to do, because peers
 // cannot move from it to another. One that is attacked has no room.
 func (n *Node) busiest() float64 {
-	if n.media.Attacked() {
-		return 1
-	}
 	load := 0.0
 	for i := range n.media.Workers() {
-		load = max(load, n.media.Stats(i).Load)
+		s := n.media.Stats(i)
+		if s.Attacked {
+			return 1
+		}
+		load = max(load, s.Load)
 	}
 	return load
 }
@@ -334,6 +348,20 @@ func (n *Node) CAFile() string { return n.authority.Path() }
 
 // AdminToken returns the token of the admin API.
 func (n *Node) AdminToken() string { return n.adminToken }
+
+// UpgradeMedia has the media workers go on in a process of the binary that is now where
+// this one was started from. Nobody in a call notices.
+func (n *Node) UpgradeMedia(ctx context.Context) error {
+	s, ok := n.media.(*media.Supervisor)
+	if !ok {
+		return errors.New("the media workers have no process of their own (--media-process)")
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	return s.Upgrade(ctx, path)
+}
 
 // MediaPort returns the media port of a worker.
 func (n *Node) MediaPort(worker int) uint16 { return n.media.Port(worker) }

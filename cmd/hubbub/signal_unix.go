@@ -1,0 +1,11 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// upgradeSignals ask for what ctl upgrade does.
+var upgradeSignals = []os.Signal{syscall.SIGUSR2}
