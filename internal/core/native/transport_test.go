@@ -10,6 +10,7 @@ import (
 	"github.com/disgoorg/disgo/voice"
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/nacl/secretbox"
+	"pgregory.net/rapid"
 
 	"hubbub.dev/hubbub/internal/core/rtp"
 )
@@ -29,7 +30,7 @@ func newTransport(t testing.TB, mode Mode) *Transport {
 
 // sealAsClient does what a client library does, with the standard ciphers: clear
 // says how many bytes of the plain packet stay so.
-func sealAsClient(t testing.TB, mode Mode, plain []byte, clear int, nonce [4]byte) []byte {
+func sealAsClient(t rapid.TB, mode Mode, plain []byte, clear int, nonce [4]byte) []byte {
 	t.Helper()
 	var aead cipher.AEAD
 	var err error
