@@ -17,6 +17,9 @@ const (
 	// unharmed. What nobody uses of their memory is never touched and costs nothing.
 	maxRecords = 1 << 16
 	pageSize   = 4096
+	// sourcesApart is how far the sources of two records are apart: a cache line more
+	// than browser.MaxSlots, for at a power of two all would share a few lines' places.
+	sourcesApart = browser.MaxSlots + 8
 )
 
 // heading is what a worker tells of itself.
@@ -94,7 +97,7 @@ type memory struct {
 	heading *heading
 	records []record
 	streams []sfu.Record
-	sources []browser.Numbering // browser.MaxSlots for each record
+	sources []browser.Numbering // sourcesApart for each record
 }
 
 // memorySize is that of one worker's part.
@@ -108,7 +111,7 @@ func layOut(b []byte) (m memory, size int) {
 	heads := take[heading](b, &size, 1)
 	m.records = take[record](b, &size, maxRecords)
 	m.streams = take[sfu.Record](b, &size, maxRecords)
-	m.sources = take[browser.Numbering](b, &size, maxRecords*browser.MaxSlots)
+	m.sources = take[browser.Numbering](b, &size, maxRecords*sourcesApart)
 	if b != nil {
 		m.heading = &heads[0]
 	}
@@ -126,7 +129,8 @@ func take[T any](b []byte, at *int, count int) (out []T) {
 }
 
 func (m *memory) rollover(i int) []browser.Numbering {
-	return m.sources[i*browser.MaxSlots : (i+1)*browser.MaxSlots : (i+1)*browser.MaxSlots]
+	first := i * sourcesApart
+	return m.sources[first : first+browser.MaxSlots : first+browser.MaxSlots]
 }
 
 // store is a worker's memory in use.

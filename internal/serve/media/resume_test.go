@@ -19,14 +19,12 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-// records is how many peers and streams a test's memory has room for.
-const records = 32
-
-// newMemory is what a child would map, on the heap.
-func newMemory() *memory {
+// newMemory is what a child would map, on the heap, with room for so many peers and
+// streams.
+func newMemory(records int) *memory {
 	return &memory{
 		heading: new(heading), records: make([]record, records), streams: make([]sfu.Record, records),
-		sources: make([]browser.Numbering, records*browser.MaxSlots),
+		sources: make([]browser.Numbering, records*sourcesApart),
 	}
 }
 
@@ -34,8 +32,8 @@ func newMemory() *memory {
 func (m *memory) bytes() [][]byte {
 	return [][]byte{
 		unsafe.Slice((*byte)(unsafe.Pointer(m.heading)), unsafe.Sizeof(*m.heading)),
-		unsafe.Slice((*byte)(unsafe.Pointer(&m.records[0])), records*unsafe.Sizeof(record{})),
-		unsafe.Slice((*byte)(unsafe.Pointer(&m.streams[0])), records*unsafe.Sizeof(sfu.Record{})),
+		unsafe.Slice((*byte)(unsafe.Pointer(&m.records[0])), uintptr(len(m.records))*unsafe.Sizeof(record{})),
+		unsafe.Slice((*byte)(unsafe.Pointer(&m.streams[0])), uintptr(len(m.streams))*unsafe.Sizeof(sfu.Record{})),
 	}
 }
 
@@ -50,7 +48,7 @@ type mortal struct {
 }
 
 func newMortal(t testing.TB) *mortal {
-	m := &mortal{bench: newBench(t), memory: newMemory(), table: newTable(), crypts: map[int]voice.Encrypter{}, ears: map[int]*udp.Memory{}, used: map[string]bool{}}
+	m := &mortal{bench: newBench(t), memory: newMemory(32), table: newTable(), crypts: map[int]voice.Encrypter{}, ears: map[int]*udp.Memory{}, used: map[string]bool{}}
 	m.live()
 	return m
 }
@@ -240,7 +238,7 @@ func TestDamagedMemory(t *testing.T) {
 		}
 		parts := m.memory.bytes()
 		part := parts[rng.IntN(len(parts))]
-		used := 4 * len(part) / records // there are so many peers and half as many streams
+		used := 4 * len(part) / len(m.memory.records) // there are so many peers and half as many streams
 		part[rng.IntN(max(used, 16))] ^= byte(1 + rng.IntN(255))
 		m.live()
 		for _, ev := range m.events {

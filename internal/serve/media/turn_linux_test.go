@@ -29,7 +29,8 @@ func listen(b *testing.B, addr netip.Addr) *udp.Conn {
 // BenchmarkTurn measures the worker's turns over the kernel's loopback, where
 // delivering to the listeners' sockets is billed to the sender. Speakers' packets come
 // in turns of as many as the name says. Listener i is at 127.1.0.i, all on one socket,
-// which is emptied outside of the measured time.
+// which is emptied outside of the measured time. In a child the counters are kept where
+// they outlive it.
 func BenchmarkTurn(b *testing.B) {
 	const listeners = 50
 	for _, kind := range []string{"native", "browser"} {
@@ -38,16 +39,21 @@ func BenchmarkTurn(b *testing.B) {
 				if speakers == 1 && sizes != 140 {
 					continue
 				}
-				b.Run(fmt.Sprintf("%s/%d-at-once/%d-to-140-bytes", kind, speakers, sizes), func(b *testing.B) {
-					benchmarkTurn(b, kind, speakers, listeners, sizes)
-				})
+				for _, where := range []string{"process", "child"} {
+					b.Run(fmt.Sprintf("%s/%d-at-once/%d-to-140-bytes/%s", kind, speakers, sizes, where), func(b *testing.B) {
+						var m *memory
+						if where == "child" {
+							m = newMemory(128)
+						}
+						benchmarkTurn(b, newBenchOver(b, m), kind, speakers, listeners, sizes)
+					})
+				}
 			}
 		}
 	}
 }
 
-func benchmarkTurn(b *testing.B, kind string, speakers, listeners, least int) {
-	w := newBench(b)
+func benchmarkTurn(b *testing.B, w *bench, kind string, speakers, listeners, least int) {
 	w.socket.Close()
 	w.socket = w.net.Listen(w.server)
 	crypts := make([]voice.Encrypter, speakers)

@@ -41,7 +41,10 @@ type bench struct {
 	rx     []udp.Message
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) *bench { return newBenchOver(t, nil) }
+
+// newBenchOver is newBench with a memory that outlives the worker.
+func newBenchOver(t testing.TB, m *memory) *bench {
 	b := &bench{
 		t: t, now: clock.Time(time.Hour), net: udp.NewNetwork(),
 		server: netip.MustParseAddrPort("192.0.2.1:50000"), rx: udp.NewBatch(),
@@ -50,7 +53,10 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Wait: mostWait, Log: slog.New(slog.DiscardHandler)}, nil)
+	b.worker = newWorker(0, b.net.Listen(b.server), c, Config{Wait: mostWait, Log: slog.New(slog.DiscardHandler)}, m)
+	if m != nil {
+		b.settle(b.now, 0)
+	}
 	b.sink = func(_ int, ev sfu.Event) { b.events = append(b.events, ev) }
 	return b
 }
@@ -154,7 +160,11 @@ func packets(id, count int, crypt voice.Encrypter) [][]byte {
 }
 
 func TestOpenForwardSealAllocatesNothing(t *testing.T) {
-	b := newBench(t)
+	t.Run("in the process", func(t *testing.T) { openForwardSeal(t, newBench(t)) })
+	t.Run("in a child", func(t *testing.T) { openForwardSeal(t, newBenchOver(t, newMemory(128))) })
+}
+
+func openForwardSeal(t *testing.T, b *bench) {
 	speaker, crypt := b.native(1, proto.ModeAES256GCM)
 	for id := 2; id < 80; id += 4 {
 		b.native(id, proto.ModeAES256GCM)
