@@ -15,6 +15,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/edge/child"
+	"hubbub.dev/hubbub/internal/serve/run"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -370,4 +371,101 @@ func TestSpeakersThatFellSilent(t *testing.T) {
 	r.expect("speaks", speaking(2, true))
 	r.kill()
 	r.expect("is silent", speaking(2, false))
+}
+
+// TestSpreadChannelOutlivesChild kills the child in which two workers relay a channel,
+// to a page and a native on the other worker than the speaker's.
+func TestSpreadChannelOutlivesChild(t *testing.T) {
+	r := newSupervised(t, Config{Workers: 2})
+	a, b := r.rig, &rig{workers: r.workers, t: t, worker: 1, events: r.events}
+	atA, atB := relays(7, a, b)
+	a.post(atA)
+	b.post(atB)
+	speaker := a.native(1, 7, proto.ModeAES256GCM)
+	far := b.native(2, 7, proto.ModeXChaCha20)
+	page := b.page(4, 7, dtls.SRTP_AEAD_AES_128_GCM)
+	var last uint16
+	for i := range 40 {
+		said := fmt.Sprintf("word %d", i)
+		speaker.send(i+1, said)
+		far.hears(speaker, said)
+		pkt := page.hear()
+		if string(pkt.Payload) != said || pkt.SSRC != speaker.ssrc || i > 0 && pkt.SequenceNumber != last+1 {
+			t.Fatalf("the page got %q as number %d after %d", pkt.Payload, pkt.SequenceNumber, last)
+		}
+		last = pkt.SequenceNumber
+		if i%10 == 9 {
+			r.kill()
+		}
+	}
+	// Who leaves while no child lives is gone at both ends.
+	pid := r.supervisor.PID()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	a.post(sfu.Command{Remove: &sfu.RemovePeer{Peer: 1}})
+	b.post(sfu.Command{End: &sfu.EndSource{Channel: 7, SSRC: speaker.ssrc}})
+	other := a.native(5, 7, proto.ModeAES256GCM)
+	other.send(1, "another")
+	far.hears(other, "another")
+	if pkt := page.hear(); string(pkt.Payload) != "another" || pkt.SSRC != other.ssrc {
+		t.Errorf("the page got %q of %#x", pkt.Payload, pkt.SSRC)
+	}
+}
+
+// TestHandshakeOfADeadChild kills the child between a page's check and its keys: the
+// page is told at once that it has to begin anew, or gets through.
+func TestHandshakeOfADeadChild(t *testing.T) {
+	r := newSupervised(t, Config{})
+	p := newPage(t, dtls.SRTP_AEAD_AES_128_GCM)
+	p.offer()
+	r.kill()
+	r.addPage(1, 7, p, p.fragment.Fingerprint.String())
+	r.kill()
+	r.expect("the page connects or is lost", func(ev sfu.Event) bool {
+		return ev.Connected != nil || ev.Lost != nil && ev.Lost.Reason == sfu.LostHandshake
+	})
+}
+
+// TestCloseEndsChild leaves no process behind, also when one was never ready.
+func TestCloseEndsChild(t *testing.T) {
+	for _, ready := range []bool{true, false} {
+		cfg := Config{Bind: loopback, Workers: 1, Log: slog.New(slog.DiscardHandler)}
+		s, err := NewSupervisor(cfg, Command{Env: []string{asChild + "=1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := run.NewGroup(context.Background(), cfg.Log)
+		s.Start(g, func(int, sfu.Event) {})
+		pid := 0
+		if ready {
+			pid = (&supervised{&rig{t: t}, s}).serves(0)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		g.Stop()
+		g.Wait()
+		if pid != 0 && syscall.Kill(pid, 0) == nil {
+			t.Errorf("process %d lives", pid)
+		}
+	}
+}
+
+// TestChildThatCanNotBegin is told, and tried again without hurry.
+func TestChildThatCanNotBegin(t *testing.T) {
+	cfg := Config{Bind: loopback, Workers: 1, Log: slog.New(slog.DiscardHandler)}
+	s, err := NewSupervisor(cfg, Command{Path: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.command.Env = []string{asChild + "=1"} // of the binary that it falls back to
+	r := &supervised{startRig(t, s), s}
+	r.serves(0)
+	if err := r.supervisor.Upgrade(t.Context(), "/nonexistent"); err == nil {
+		t.Error("an upgrade to nothing succeeds")
+	}
+	speaker, listener := r.native(2, 7, proto.ModeAES256GCM), r.native(3, 7, proto.ModeAES256GCM)
+	speaker.send(1, "heard")
+	listener.hears(speaker, "heard")
 }
