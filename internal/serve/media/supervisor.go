@@ -81,11 +81,11 @@ type Supervisor struct {
 
 // NewSupervisor opens the workers' sockets and makes the certificate of their DTLS
 // servers. It fails where no child can be given them.
-func NewSupervisor(cfg Config, command Command) (s *Supervisor, err error) {
+func NewSupervisor(cfg Config, command Command) (*Supervisor, error) {
 	if command.Path == "" {
 		command.Path = child.Own
 	}
-	s = &Supervisor{
+	s := &Supervisor{
 		cfg: cfg, command: command, table: newTable(), commands: run.NewMailbox[directive](commandQueue),
 		upgrades: make(chan upgrade), closing: make(chan struct{}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
@@ -95,41 +95,44 @@ func NewSupervisor(cfg Config, command Command) (s *Supervisor, err error) {
 			Name: "hubbub_media_events_dropped_total", Help: "Events of the media child that found the supervisor's queue full.",
 		}),
 	}
-	defer func() {
-		if err != nil {
-			_ = s.release()
-		}
-	}()
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+// open makes what all children share.
+func (s *Supervisor) open() error {
 	certificate, err := selfSigned()
 	if err != nil {
-		return nil, fmt.Errorf("media: making a certificate: %w", err)
+		return fmt.Errorf("media: making a certificate: %w", err)
 	}
 	s.fingerprint = fingerprintOf(certificate)
-	if s.sockets, err = openSockets(cfg); err != nil {
-		return nil, err
+	if s.sockets, err = openSockets(s.cfg); err != nil {
+		return err
 	}
 	for i, socket := range s.sockets {
 		f, err := socket.File()
 		if err != nil {
-			return nil, fmt.Errorf("media: worker %d: %w", i, err)
+			return fmt.Errorf("media: worker %d: %w", i, err)
 		}
 		s.files = append(s.files, f)
 	}
 	if s.memory, err = child.NewMemory("hubbub media", len(s.sockets)*memorySize); err != nil {
-		return nil, fmt.Errorf("media: shared memory: %w", err)
+		return fmt.Errorf("media: shared memory: %w", err)
 	}
 	if s.memories, err = divide(s.memory, len(s.sockets)); err != nil {
-		return nil, err
+		return err
 	}
 	s.published = make([]atomic.Pointer[WorkerStats], len(s.sockets))
 	for i, socket := range s.sockets {
 		s.published[i].Store(&WorkerStats{Port: socket.LocalAddr().Port()})
 	}
-	if s.beginning, err = newBeginning(cfg, len(s.sockets), certificate); err != nil {
-		return nil, err
+	if s.beginning, err = newBeginning(s.cfg, len(s.sockets), certificate); err != nil {
+		return err
 	}
-	s.metrics, err = register(cfg.Metrics, s, s.restarts, s.dropped)
-	return s, err
+	s.metrics, err = register(s.cfg.Metrics, s, s.restarts, s.dropped)
+	return err
 }
 
 func newBeginning(cfg Config, sockets int, certificate tls.Certificate) (beginning, error) {
