@@ -17,10 +17,13 @@ const (
 	maxFrame = 1 << 20
 	// directiveBatch is how many commands one frame has at most.
 	directiveBatch = 256
-	// layout names the form of frames and of the shared memory. Binaries that differ in
-	// it can not follow one another.
-	layout = 1
+	// formVersion is to be raised with each change of frames or of what records mean.
+	formVersion = 1
 )
+
+// layout names the form of frames and of the shared memory. Binaries that differ in it
+// can not follow one another.
+var layout = formVersion<<48 | uint64(memorySize)
 
 var errFrame = errors.New("media: unreadable control frame")
 

@@ -172,8 +172,11 @@ func (v *service) drain() {
 	}
 }
 
-// look finds a child that is stuck, and those who do not speak any more.
+// look finds children that are stuck, and those who do not speak any more.
 func (v *service) look() error {
+	if v.next != nil && time.Since(v.next.since) > startPatience {
+		v.refuse(errStuck)
+	}
 	switch {
 	case !v.ready && time.Since(v.since) > startPatience:
 		return errStuck

@@ -214,9 +214,7 @@ func (s *Supervisor) run(ctx context.Context) {
 	for short := 0; ; {
 		l, err := next, error(nil)
 		if next = nil; l == nil {
-			if l, err = s.start(s.command.Path); err != nil {
-				s.command.Path = child.Own // the binary of an upgrade may be gone
-			}
+			l, err = s.start(s.command.Path)
 		}
 		if err == nil {
 			next, err = s.serve(ctx, l)
@@ -237,6 +235,9 @@ func (s *Supervisor) run(ctx context.Context) {
 			return
 		case next != nil:
 			continue
+		}
+		if l == nil || !l.ready {
+			s.command.Path = child.Own // the binary of an upgrade may be gone, or yet another
 		}
 		s.restarts.Inc()
 		lived := time.Duration(0)

@@ -462,8 +462,11 @@ func TestChildThatCanNotBegin(t *testing.T) {
 	s.command.Env = []string{asChild + "=1"} // of the binary that it falls back to
 	r := &supervised{startRig(t, s), s}
 	r.serves(0)
-	if err := r.supervisor.Upgrade(t.Context(), "/nonexistent"); err == nil {
-		t.Error("an upgrade to nothing succeeds")
+	r.until("the child is ready", func() bool { return r.upgrade() == nil })
+	for _, path := range []string{"/nonexistent", "/bin/true"} {
+		if err := r.supervisor.Upgrade(t.Context(), path); err == nil {
+			t.Errorf("an upgrade to %s succeeds", path)
+		}
 	}
 	speaker, listener := r.native(2, 7, proto.ModeAES256GCM), r.native(3, 7, proto.ModeAES256GCM)
 	speaker.send(1, "heard")
