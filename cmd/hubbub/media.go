@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -17,5 +18,8 @@ func (mediaCmd) Run() error {
 	// the goodbyes.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	collectEagerly()
+	// It was started by a path that says nothing of its name. Where there is no such file
+	// it keeps that.
+	_ = os.WriteFile("/proc/self/comm", []byte("hubbub-media"), 0)
 	return node.RunMedia(version)
 }

@@ -81,17 +81,31 @@ func (v *vectors) init() {
 // Listen opens a socket. The invalid Addr means every address of the host, of both
 // families where the kernel has IPv6; port 0 takes a free one.
 func Listen(addr netip.Addr, port uint16) (*Conn, error) {
-	if addr.IsValid() {
-		return listen(addr.Unmap(), port)
+	c, err := Reserve(addr, port)
+	if err != nil {
+		return nil, err
 	}
-	c, err := listen(netip.IPv6Unspecified(), port)
+	if err := c.watch(); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("udp: listening on port %d: %w", port, err)
+	}
+	return c, nil
+}
+
+// Reserve is Listen for a socket that another process is to inherit: here nobody reads
+// it, and its datagrams wake nobody.
+func Reserve(addr netip.Addr, port uint16) (*Conn, error) {
+	if addr.IsValid() {
+		return reserve(addr.Unmap(), port)
+	}
+	c, err := reserve(netip.IPv6Unspecified(), port)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
-		return listen(netip.IPv4Unspecified(), port)
+		return reserve(netip.IPv4Unspecified(), port)
 	}
 	return c, err
 }
 
-func listen(addr netip.Addr, port uint16) (*Conn, error) {
+func reserve(addr netip.Addr, port uint16) (*Conn, error) {
 	c := &Conn{fd: -1, timer: -1, epoll: -1, inet6: addr.Is6()}
 	if err := c.open(addr, port); err != nil {
 		c.Close()
@@ -154,7 +168,9 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 	if c.inet6 {
 		family = unix.AF_INET6
 	}
-	const flags = unix.SOCK_DGRAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	// Each call says itself that it must not block. Were the socket to say so, the
+	// runtime would have every datagram wake whoever holds a File of it.
+	const flags = unix.SOCK_DGRAM | unix.SOCK_CLOEXEC
 	if c.fd, err = unix.Socket(family, flags, 0); err != nil {
 		return os.NewSyscallError("socket", err)
 	}
@@ -190,7 +206,7 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 		port = uint16(bound.Port)
 	}
 	c.local = netip.AddrPortFrom(addr, port)
-	return c.watch()
+	return nil
 }
 
 // watch brings the socket and the timer before the runtime's poller.

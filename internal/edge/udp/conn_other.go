@@ -40,6 +40,9 @@ func Listen(addr netip.Addr, port uint16) (*Conn, error) {
 	return &Conn{conn: conn}, nil
 }
 
+// Reserve is Listen here.
+func Reserve(addr netip.Addr, port uint16) (*Conn, error) { return Listen(addr, port) }
+
 // Inherit fails here: no process hands sockets over.
 func Inherit(*os.File) (*Conn, error) { return nil, errors.ErrUnsupported }
 

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -10,7 +11,7 @@ import (
 // TestInherit hands a socket over in which a datagram waits, and closes the first.
 func TestInherit(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1", "::"} {
-		old, err := Listen(netip.MustParseAddr(bind), 0)
+		old, err := Reserve(netip.MustParseAddr(bind), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,6 +30,9 @@ func TestInherit(t *testing.T) {
 		f, err := old.File()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := f.SetReadDeadline(time.Now()); !errors.Is(err, os.ErrNoDeadline) {
+			t.Errorf("the runtime watches a socket that is to be handed over: %v", err)
 		}
 		local := old.LocalAddr()
 		if err := old.Close(); err != nil {

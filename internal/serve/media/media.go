@@ -62,7 +62,7 @@ func New(cfg Config) (*Media, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media: making a certificate: %w", err)
 	}
-	sockets, err := openSockets(cfg)
+	sockets, err := openSockets(cfg, udp.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +74,8 @@ func New(cfg Config) (*Media, error) {
 	return m, nil
 }
 
-// openSockets opens a socket for each worker.
-func openSockets(cfg Config) (sockets []*udp.Conn, err error) {
+// openSockets opens a socket for each worker, to be read here or to be handed over.
+func openSockets(cfg Config, open func(netip.Addr, uint16) (*udp.Conn, error)) (sockets []*udp.Conn, err error) {
 	count := cfg.Workers
 	if count == 0 {
 		count = runtime.NumCPU()
@@ -92,7 +92,7 @@ func openSockets(cfg Config) (sockets []*udp.Conn, err error) {
 		if cfg.BasePort != 0 {
 			port = cfg.BasePort + i
 		}
-		socket, err := udp.Listen(cfg.Bind, uint16(port))
+		socket, err := open(cfg.Bind, uint16(port))
 		if err != nil {
 			_ = closeSockets(sockets)
 			return nil, fmt.Errorf("media: worker %d: %w", i, err)

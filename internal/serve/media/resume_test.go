@@ -17,6 +17,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/rtp"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/edge/udp"
+	"hubbub.dev/hubbub/internal/serve/run"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -222,6 +223,38 @@ func TestLeaversLeaveNothing(t *testing.T) {
 		if n != 0 {
 			t.Fatalf("source %d is left", i)
 		}
+	}
+}
+
+// TestHandshakeUnderWay lets a worker die between a browser's first check and its keys.
+// A client that begins gets a handshake, one that waits for the other's next flight is
+// lost at once.
+func TestHandshakeUnderWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		message byte
+		lost    bool
+	}{"ClientHello": {1, false}, "ClientKeyExchange": {16, true}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMortal(t)
+			m.group = run.NewGroup(t.Context(), slog.New(slog.DiscardHandler))
+			m.do(sfu.Command{Add: &sfu.AddPeer{Peer: 1, Channel: 1, SSRC: 16}})
+			m.do(sfu.Command{Browser: &sfu.SetBrowser{Peer: 1, LocalUfrag: "ufrag1", LocalPwd: password, OpusPT: 111}})
+			m.check(m.net.Listen(address(1)), 1, password, true)
+			group := m.group
+			m.live()
+			m.group = group
+			m.from(1, append([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 50, c.message}, make([]byte, 49)...))
+			lost := len(m.events) == 1 && m.events[0].Lost != nil && m.events[0].Lost.Reason == sfu.LostHandshake
+			if lost != c.lost {
+				t.Errorf("lost %v, want %v: %+v", lost, c.lost, m.events)
+			}
+			if running := m.handshaking.Load() == 1; running == c.lost {
+				t.Errorf("a handshake runs: %v", running)
+			}
+			m.endHandshakes()
+			group.Stop()
+			group.Wait()
+		})
 	}
 }
 

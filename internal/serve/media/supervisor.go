@@ -108,7 +108,7 @@ func (s *Supervisor) open() error {
 		return fmt.Errorf("media: making a certificate: %w", err)
 	}
 	s.fingerprint = fingerprintOf(certificate)
-	if s.sockets, err = openSockets(s.cfg); err != nil {
+	if s.sockets, err = openSockets(s.cfg, udp.Reserve); err != nil {
 		return err
 	}
 	for i, socket := range s.sockets {
