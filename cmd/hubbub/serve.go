@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,10 @@ import (
 // gcPercent trades a little of the CPU that joins and events take for a third of the
 // heap: forwarding makes no garbage.
 const gcPercent = 50
+
+// processes says whether the media workers can have a process of their own: it maps
+// more memory, which it hardly touches, than 32 bits address.
+const processes = runtime.GOOS == "linux" && strconv.IntSize == 64
 
 // serveCmd is every setting of the server. Each flag is also an environment
 // variable, HUBBUB_ and its name in capitals, and a key of the YAML file.
@@ -35,7 +40,7 @@ type serveCmd struct {
 
 	AttackRate   int  `name:"attack-rate" help:"From how many packets of nobody a second a media worker calls itself attacked (0: 100,000)." env:"HUBBUB_ATTACK_RATE" default:"0"`
 	AdmitRate    int  `name:"admit-rate" help:"How many identifies a second, and as many resumes, each gateway takes; others wait their turn (0: 250 per core)." env:"HUBBUB_ADMIT_RATE" default:"0"`
-	MediaProcess bool `name:"media-process" help:"Run the media workers in a process of their own, whose crash or upgrade nobody hears (Linux)." env:"HUBBUB_MEDIA_PROCESS" default:"true"`
+	MediaProcess bool `name:"media-process" help:"Run the media workers in a process of their own, whose crash or upgrade nobody hears (64-bit Linux)." env:"HUBBUB_MEDIA_PROCESS" default:"true"`
 
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
 
@@ -83,7 +88,7 @@ func (c *serveCmd) Run() error {
 		Roles: c.Roles, Node: c.Node, VoiceEndpoint: c.VoiceEndpoint,
 		NATSListen: c.NATSListen, ClusterListen: c.ClusterListen, ClusterPeers: list(c.ClusterPeers), BusSecret: secret,
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
-		MediaProcess: c.MediaProcess && runtime.GOOS == "linux", MediaArgs: []string{"media"},
+		MediaProcess: c.MediaProcess && processes, MediaArgs: []string{"media"},
 		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
 		AttackRate: c.AttackRate, AdmitRate: c.AdmitRate,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,

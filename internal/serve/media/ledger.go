@@ -42,6 +42,7 @@ type record struct {
 const (
 	stateLatched = 1 << iota
 	stateConnected
+	stateBelieved
 )
 
 // path is an address: its 16 bytes and the port.

@@ -24,6 +24,9 @@ func (w *worker) note(p *peer) {
 	if p.latched {
 		state |= stateLatched
 	}
+	if p.believed {
+		state |= stateBelieved
+	}
 	if p.connected {
 		state |= stateConnected
 	}
@@ -142,7 +145,7 @@ func (w *worker) recall(now clock.Time, slot sfu.Slot) {
 		return addr
 	}
 	if p.addr = where(0); p.addr.IsValid() {
-		p.latched, p.heard = state&stateLatched != 0, now
+		p.latched, p.believed, p.heard = state&stateLatched != 0, state&stateBelieved != 0, now
 	}
 	if b := p.browser; b != nil {
 		b.chosen = now

@@ -79,15 +79,3 @@ func (w *worker) judge(now clock.Time) {
 		}
 	}
 }
-
-// Attacked reports whether more packets of nobody come to a worker than its peers should
-// have to live with: this node had better get no new channels, and lose those it has.
-// It goes by what was counted until at most a second ago.
-func (m *Media) Attacked() bool {
-	for i := range m.workers {
-		if m.Stats(i).Attacked {
-			return true
-		}
-	}
-	return false
-}

@@ -216,7 +216,7 @@ func TestAttackIsToldAndEnds(t *testing.T) {
 			b.step(0)
 		}
 		b.step(time.Second)
-		return m.Attacked()
+		return m.Stats(0).Attacked
 	}
 	for range 3 {
 		if second(900) {

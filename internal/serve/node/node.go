@@ -207,12 +207,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 	if n.cfg.UDPBind != "" {
 		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
 	}
-	if n.cfg.MediaProcess {
-		n.media, err = media.NewSupervisor(mc, media.Command{Args: n.cfg.MediaArgs})
-	} else {
-		n.media, err = media.New(mc)
-	}
-	if err != nil {
+	if n.media, err = n.openMedia(mc); err != nil {
 		return fmt.Errorf("media ports (--udp-port, --workers): %w", err)
 	}
 	n.onClose(func() { _ = n.media.Close() })
@@ -229,6 +224,22 @@ func (n *Node) openVoice(key []byte) (err error) {
 	}
 	n.media.Start(n.group, n.voice.Event)
 	return nil
+}
+
+// openMedia makes the media workers, which are nil after an error.
+func (n *Node) openMedia(cfg media.Config) (workers, error) {
+	if !n.cfg.MediaProcess {
+		m, err := media.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+	s, err := media.NewSupervisor(cfg, media.Command{Args: n.cfg.MediaArgs})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // busiest returns the load of the media worker that has the most to do, because peers
