@@ -37,10 +37,6 @@ import (
 	"hubbub.dev/hubbub/web"
 )
 
-// keepAlive finds connections to hosts that are gone within 30 s, so that heartbeats need
-// not: an answer of the other's kernel is cheaper than one of its program and of this.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
-
 // Node is a running platform.
 type Node struct {
 	cfg       Config
@@ -190,8 +186,7 @@ func (n *Node) openBus(context.Context) (err error) {
 
 // openPort takes the one TCP port. Nobody is served on it before the roles run.
 func (n *Node) openPort(context.Context) (err error) {
-	listening := net.ListenConfig{KeepAliveConfig: keepAlive}
-	if n.listener, err = listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP); err != nil {
+	if n.listener, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
 		return fmt.Errorf("HTTP port (--http): %w", err)
 	}
 	n.onClose(func() { _ = n.listener.Close() })

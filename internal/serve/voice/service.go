@@ -42,8 +42,7 @@ import (
 )
 
 const (
-	// defaultHeartbeat is the gateway's too (docs/adr/0020).
-	defaultHeartbeat    = 41250 * time.Millisecond
+	defaultHeartbeat    = 13750 * time.Millisecond
 	defaultResumeWindow = time.Minute
 	// identifyTimeout is how long a connection may stay without a session. It is
 	// closed with 4009, as one whose session has timed out.
@@ -75,7 +74,7 @@ type Config struct {
 	// AdmitPerSecond is how many Identifies, and as many Resumes, are let in; 0: 250 for
 	// each core.
 	AdmitPerSecond int
-	// Heartbeat and ResumeWindow are 41.25 s and a minute by default.
+	// Heartbeat and ResumeWindow are 13.75 s and a minute by default.
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
 	Version      string

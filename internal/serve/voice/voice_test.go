@@ -25,7 +25,7 @@ func TestNativeJoinIsSmall(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("?v=8")
 	var hello proto.VoiceHello
-	if c.expect(proto.VoiceOpHello, &hello); hello.V != 8 || hello.HeartbeatInterval != 41250 {
+	if c.expect(proto.VoiceOpHello, &hello); hello.V != 8 || hello.HeartbeatInterval != 13750 {
 		t.Errorf("hello %+v", hello)
 	}
 	v := claims(7, 1)
