@@ -17,6 +17,8 @@ type Table struct {
 	heard     clock.Time // when anybody was last heard, this node too
 	displaced bool
 	view      *View
+	said      clock.Time // when the node announced itself last
+	overslept bool
 }
 
 type entry struct {
@@ -36,6 +38,8 @@ func NewTable(now clock.Time, self Member) *Table {
 // new View.
 func (t *Table) SetSelf(now clock.Time, self Member) bool {
 	old := t.members[self.Name]
+	t.overslept = t.overslept || old != nil && now.Sub(t.said) > Silence-Interval/4
+	t.said = now
 	t.self = self
 	if self.Gone {
 		delete(t.members, self.Name)
@@ -105,6 +109,14 @@ func (t *Table) Tick(now clock.Time) bool {
 	}
 	t.survey()
 	return true
+}
+
+// Overslept reports, once for each time, that this node has not announced itself for so
+// long that others may have forgotten it: it was stopped, or its host was.
+func (t *Table) Overslept() bool {
+	overslept := t.overslept
+	t.overslept = false
+	return overslept
 }
 
 // Displaced reports whether another node has started under this node's name: this
@@ -188,6 +200,41 @@ func (v *View) Member(name string) (Member, bool) {
 func (v *View) Alive(name string, in Roles) bool {
 	m, ok := v.Member(name)
 	return ok && m.Roles.Has(in)
+}
+
+// Mourning remembers who of a role has gone from the Views that it is shown, so that
+// one who was there by then can be told. The zero Mourning remembers nobody.
+type Mourning struct {
+	last *View
+	dead map[string]int64 // epochs
+}
+
+// Back takes the next View and returns the names of those who had gone from an earlier
+// one and are back in the same life, and of those whose earlier life ended unnoticed:
+// the next may have begun long ago.
+func (d *Mourning) Back(v *View, role Roles) []string {
+	var back []string
+	for _, m := range v.Members() {
+		if was, there := d.last.Member(m.Name); there && was.Epoch != m.Epoch && m.Roles.Has(role) {
+			back = append(back, m.Name)
+		}
+		if epoch, dead := d.dead[m.Name]; dead {
+			if epoch == m.Epoch {
+				back = append(back, m.Name)
+			}
+			delete(d.dead, m.Name)
+		}
+	}
+	for _, m := range d.last.Members() {
+		if m.Roles.Has(role) && !v.Alive(m.Name, role) && len(d.dead) < MaxMembers {
+			if d.dead == nil {
+				d.dead = map[string]int64{}
+			}
+			d.dead[m.Name] = m.Epoch
+		}
+	}
+	d.last = v
+	return back
 }
 
 // GuildOwner returns the name of the node that a guild belongs to, or "". It neither

@@ -222,3 +222,53 @@ func FuzzHear(f *testing.F) {
 		}
 	})
 }
+
+func TestWhoWasStoppedKnows(t *testing.T) {
+	now := clock.Time(time.Second)
+	self := Member{Name: "a", Epoch: 1, Roles: All}
+	table := NewTable(now, self)
+	for range 3 {
+		now = now.Add(Interval)
+		table.SetSelf(now, self)
+		if table.Overslept() {
+			t.Fatal("awake all the time")
+		}
+	}
+	now = now.Add(Silence)
+	table.Hear(now, Member{Name: "b", Epoch: 1, Roles: All}) // counts for nobody's silence
+	table.SetSelf(now, self)
+	if !table.Overslept() || table.Overslept() {
+		t.Error("stopped for as long as others wait, and not told once")
+	}
+}
+
+func TestMourningKnowsWhoWasAlive(t *testing.T) {
+	now := clock.Time(time.Second)
+	table := NewTable(now, Member{Name: "g", Epoch: 1, Roles: Guilds})
+	var m Mourning
+	hear := func(name string, epoch int64, roles Roles, gone bool) []string {
+		table.Hear(now, Member{Name: name, Epoch: epoch, Roles: roles, Gone: gone})
+		return m.Back(table.View(), Gateway)
+	}
+	for _, step := range []struct {
+		name  string
+		epoch int64
+		roles Roles
+		gone  bool
+		back  bool
+	}{
+		{"a", 1, Gateway, false, false},
+		{"v", 1, Voice, false, false},
+		{"a", 1, Gateway, true, false},
+		{"v", 1, Voice, true, false},
+		{"a", 1, Gateway, false, true},  // it was there all the time
+		{"v", 1, Voice, false, false},   // of another role
+		{"a", 2, Gateway, false, true},  // its end went unnoticed
+		{"a", 2, Gateway, true, false},  //
+		{"a", 3, Gateway, false, false}, // it has started again
+	} {
+		if back := hear(step.name, step.epoch, step.roles, step.gone); (len(back) == 1) != step.back {
+			t.Errorf("%+v: %v", step, back)
+		}
+	}
+}

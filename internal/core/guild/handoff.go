@@ -48,6 +48,12 @@ type VoiceEnded struct {
 	Session string          `cbor:"2,keyasint"`
 }
 
+// Mourned tells a gateway that a guild node had taken it for dead: its sessions were
+// taken out of the node's guilds and have missed events.
+type Mourned struct {
+	Node string `cbor:"1,keyasint"` // that did
+}
+
 // gathered is what a guild that is being rebuilt was told of who is in voice.
 type gathered struct {
 	claims  map[proto.Snowflake]claim       // of gateways

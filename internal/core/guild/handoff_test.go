@@ -212,6 +212,28 @@ func TestAnOrphanEndsWithItsConnection(t *testing.T) {
 	if len(h.g.voice) != 0 {
 		t.Error("its voice node is gone and it stays")
 	}
+	// Nobody can tell its client that it was moved (seed 778 of the simulation).
+	h = orphan()
+	h.as(owner, OpMemberUpdate, fmt.Sprintf(`{"channel_id":"%d"}`, voiceID), fmt.Sprintf("user=%d", ann))
+	if len(h.g.voice) != 0 {
+		t.Error("it was moved and waits for its client for ever")
+	}
+}
+
+func TestAGatewayTakesOutWhatItDoesNotKnow(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann)
+	unknown := SessionRef{Session: ref(ann).Session}
+	unknown.Gateway = "g2"
+	h.step(Request{Detach: &Detach{SessionRef: unknown}})
+	if len(h.g.sessions) != 1 {
+		t.Error("a gateway took out another's session")
+	}
+	unknown.Gateway = ref(ann).Gateway
+	h.step(Request{Detach: &Detach{SessionRef: unknown}})
+	if len(h.g.sessions) != 0 || len(h.g.online) != 0 {
+		t.Error("the session is still there")
+	}
 }
 
 func TestConnectionsToWhatIsGoneEnd(t *testing.T) {

@@ -227,7 +227,8 @@ func (g *Guild) updateMember(c *call) (any, error) {
 	}
 	if v := g.voice[m.User.ID]; v != nil && c.has("channel_id") {
 		switch {
-		case target == nil:
+		case target == nil, *target != v.channel && v.session.Gateway == "":
+			// Without a session nobody can tell its client where to go.
 			g.leaveVoice(v, CloseDisconnected)
 		case *target != v.channel:
 			g.enter(&m, v.session, g.channels[*target], v.self)

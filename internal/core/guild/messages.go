@@ -22,6 +22,9 @@ type Request struct {
 	// Forwarded is set once the request has been passed on by a node that is not the
 	// guild's owner; nobody passes it on again.
 	Forwarded bool `cbor:"18,keyasint,omitempty"`
+	// Claim is the generation of the Claimed that the request answers, 0 for none. An
+	// answer is for that owner alone: to a later one it would come after newer words.
+	Claim uint64 `cbor:"19,keyasint,omitempty"`
 }
 
 // SessionRef names a gateway session and the node that holds it.
@@ -47,7 +50,8 @@ type Attach struct {
 
 // Detach ends a session for good (not a resumable cut): its voice state ends
 // too, and the user goes offline with its last session. Where it is the gateway that
-// is Leaving, not the client, a call that is connected goes on without a session.
+// is Leaving, not the client, a call that is connected goes on without a session. A
+// gateway that has no such session, and so does not know its user, leaves User out.
 type Detach struct {
 	SessionRef
 	Leaving bool `cbor:"16,keyasint,omitempty"`
@@ -176,6 +180,7 @@ type GatewayMessage struct {
 	Revoked     *Revocation  `cbor:"6,keyasint,omitempty"` // broadcast
 	Claimed     *Claimed     `cbor:"16,keyasint,omitempty"`
 	VoiceEnded  *VoiceEnded  `cbor:"17,keyasint,omitempty"`
+	Mourned     *Mourned     `cbor:"18,keyasint,omitempty"`
 }
 
 // Dispatch is one event for sessions of one gateway node: for those listed, or

@@ -92,18 +92,19 @@ func (g *Guild) attached(ref SessionRef) *session {
 }
 
 func (g *Guild) detach(d *Detach) {
-	s := g.attached(d.SessionRef)
-	if s == nil {
+	s := g.sessions[d.Session]
+	if s == nil || s.ref.User != d.User && (d.User != 0 || s.ref.Gateway != d.Gateway) {
 		return
 	}
-	if v := g.voice[d.User]; v != nil && v.session.Session == d.Session {
+	user := s.ref.User
+	if v := g.voice[user]; v != nil && v.session.Session == d.Session {
 		if d.Leaving && v.transport != "" {
 			g.orphan(v)
 		} else {
 			g.leaveVoice(v, CloseDisconnected)
 		}
 	}
-	before := g.presence(d.User)
+	before := g.presence(user)
 	g.dropSession(s)
 	g.announcePresence(before, "")
 }

@@ -420,3 +420,25 @@ func TestCloseAll(t *testing.T) {
 		t.Errorf("not resumable: %d", r.closed[again])
 	}
 }
+
+func TestReportAll(t *testing.T) {
+	r := newRoom(t)
+	stays, goes := proto.Snowflake(1), proto.Snowflake(2)
+	r.join(8, stays)
+	r.shard.Closed(r.now, r.join(8, goes), 1000)
+	r.drain()
+	r.reports = nil
+	r.shard.ReportAll(func(g proto.Snowflake) bool { return g != testGuild })
+	if r.drain(); len(r.reports) != 0 {
+		t.Errorf("of another guild: %+v", r.reports)
+	}
+	r.shard.ReportAll(func(g proto.Snowflake) bool { return g == testGuild })
+	r.drain()
+	said := map[proto.Snowflake]bool{}
+	for _, report := range r.reports {
+		said[report.User] = report.Connected
+	}
+	if there, known := said[goes]; len(r.reports) != 2 || !said[stays] || !known || there {
+		t.Errorf("%+v", r.reports)
+	}
+}

@@ -377,12 +377,18 @@ func (s *Shard) RollCall(g proto.Snowflake) []Report {
 	return reports
 }
 
-// ReportAll reports every session that has a transport: the guilds answer with what
-// is to be enforced, or end it.
-func (s *Shard) ReportAll() {
-	for _, x := range s.members {
-		if x.transport != "" {
+// ReportAll reports every session that has a transport, and every join that has ended
+// lately, of the guilds of which is true: the guilds answer with what is to be enforced,
+// or end it.
+func (s *Shard) ReportAll(of func(guild proto.Snowflake) bool) {
+	for m, x := range s.members {
+		if x.transport != "" && of(m.guild) {
 			s.report(x, true)
+		}
+	}
+	for m, n := range s.notices {
+		if n.ended && of(m.guild) {
+			s.emit(Output{Report: &Report{Guild: m.guild, VoiceReport: guild.VoiceReport{User: m.user, Join: n.join, Node: s.cfg.Node}}})
 		}
 	}
 }

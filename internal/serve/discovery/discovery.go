@@ -52,8 +52,8 @@ type Config struct {
 	// Sample fills in how the node is doing, before each announcement; may be nil. It
 	// must not block.
 	Sample func(*fleet.Member)
-	// Mourned is called when others have taken this node for dead and it is not; may be
-	// nil. It must only post to mailboxes.
+	// Mourned is called when others have taken this node for dead and it is not, or
+	// must have; may be nil. It must only post to mailboxes.
 	Mourned func()
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil for none
@@ -235,9 +235,7 @@ func (s *Service) hear(now clock.Time, m fleet.Member) {
 		s.meet()
 		if m.Gone && !s.self.Gone {
 			s.cfg.Log.Warn("others took this node for dead")
-			if s.cfg.Mourned != nil {
-				s.cfg.Mourned()
-			}
+			s.mourned()
 			s.announce(now)
 		}
 	}
@@ -253,6 +251,12 @@ func (s *Service) hear(now clock.Time, m fleet.Member) {
 			s.cfg.Log.Error("this node ends", "err", ErrDisplaced, "node", s.self.Name)
 			close(s.gone)
 		}
+	}
+}
+
+func (s *Service) mourned() {
+	if s.cfg.Mourned != nil {
+		s.cfg.Mourned()
 	}
 }
 
@@ -272,6 +276,10 @@ func (s *Service) announce(now clock.Time) {
 	self := s.self
 	self.Ask = false
 	s.publish(s.table.SetSelf(now, self))
+	if s.table.Overslept() {
+		s.cfg.Log.Warn("this node was stopped for long enough to be taken for dead")
+		s.mourned()
+	}
 	if err := s.bus.Publish(Subject, s.self); err != nil {
 		s.cfg.Log.Warn("node not announced", "err", err)
 	}

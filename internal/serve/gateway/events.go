@@ -34,6 +34,9 @@ func (g *Service) receive(b bus.Message) {
 		g.postAll(revoked{m.Revoked})
 	case m.Claimed != nil:
 		g.rollCall(m.Claimed)
+	case m.Mourned != nil:
+		g.log.Warn("a guild node took this gateway for dead", "node", m.Mourned.Node)
+		g.Returned()
 	case m.VoiceEnded != nil:
 		g.shardOf(m.VoiceEnded.Session).post(voiceEnded{m.VoiceEnded})
 	}
@@ -87,18 +90,24 @@ func (m *dispatch) deliver(sh *shard, now clock.Time) {
 	if m.generation < sh.generations[m.guild] {
 		return // it comes from an owner that has been replaced
 	}
+	if m.generation > sh.generations[m.guild] && sh.has(m.guild) {
+		sh.generations[m.guild] = m.generation // whose claim came when nobody was here
+	}
 	if len(m.sessions) == 0 {
 		m.deliverAll(sh, now)
 		return
 	}
 	for _, id := range m.sessions {
 		c := sh.sessions[id]
-		if c == nil {
-			continue
+		if c != nil {
+			if _, in := c.guilds[m.guild]; in {
+				sh.catchUp(now, c, m.guild)
+				m.give(sh, now, c)
+				continue
+			}
 		}
-		if _, in := c.guilds[m.guild]; in {
-			sh.catchUp(now, c, m.guild)
-			m.give(sh, now, c)
+		if m.opens && len(m.sessions) == 1 { // its Detach has overtaken its Attach
+			sh.request(guild.Request{Guild: m.guild, Detach: &guild.Detach{SessionRef: guild.SessionRef{Gateway: sh.service.cfg.Node, Session: id}}})
 		}
 	}
 }

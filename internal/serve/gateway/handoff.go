@@ -254,7 +254,7 @@ func (m claimed) deliver(sh *shard, _ clock.Time) {
 
 // answer tells the node that claimed a guild something of it.
 func (sh *shard) answer(c *guild.Claimed, r guild.Request) {
-	r.Guild = c.Guild
+	r.Guild, r.Claim = c.Guild, c.Generation
 	if err := sh.service.bus.Publish(guild.OwnerSubject(c.Node), r); err != nil {
 		sh.service.log.Warn("gateway request lost", "guild", r.Guild, "err", err)
 	}

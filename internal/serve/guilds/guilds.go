@@ -73,6 +73,8 @@ type Service struct {
 	metrics *metrics
 	group   *run.Group // nil until Start
 	unsub   []func()
+	// gateways that have gone, for Fleet alone.
+	gateways fleet.Mourning
 }
 
 // New returns a service that answers once it is started.

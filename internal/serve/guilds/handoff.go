@@ -36,6 +36,16 @@ func (sh *shard) mine(id proto.Snowflake) bool {
 	return sh.service.cfg.View().GuildOwner(uint64(id)) == sh.service.cfg.Node
 }
 
+// late reports whether a request answers a claim that is not this node's latest, or is
+// a report from before an answer that is still to come, and that says what is so now.
+func (sh *shard) late(r *guild.Request) bool {
+	e := sh.guilds[r.Guild]
+	if r.Claim != 0 {
+		return e == nil || e.tenure.Generation != r.Claim
+	}
+	return r.Report != nil && r.Report.Connected && e != nil && e.missing[guild.Present{Node: r.Report.Node, Role: guild.RoleVoice}]
+}
+
 // passOn gives a request to the guild's owner, unless that was done before.
 func (sh *shard) passOn(m bus.Message, r *guild.Request) {
 	s := sh.service
@@ -188,8 +198,14 @@ func (s *Service) Returned() {
 }
 
 // Fleet takes in who is there: guilds that belong to other nodes are dropped, and
-// sessions of gateways that are gone.
+// sessions of gateways that are gone. A gateway that was not gone is told.
 func (s *Service) Fleet(v *fleet.View) {
+	for _, name := range s.gateways.Back(v, fleet.Gateway) {
+		mourned := guild.GatewayMessage{Mourned: &guild.Mourned{Node: s.cfg.Node}}
+		if err := s.bus.Publish(guild.GatewaySubject(name), mourned); err != nil {
+			s.log.Warn("gateway not told that it was taken for dead", "gateway", name, "err", err)
+		}
+	}
 	s.tell(func(sh *shard, _ clock.Time, wall time.Time) { sh.heldAgainst(v, wall) })
 }
 

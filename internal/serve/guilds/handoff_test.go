@@ -80,7 +80,7 @@ func (r *rig) witnesses(channel *atomic.Uint64) {
 			r.Error(err)
 		}
 		tell := func(q guild.Request) {
-			q.Guild = c.Guild
+			q.Guild, q.Claim = c.Guild, c.Generation
 			r.publish(guild.OwnerSubject(c.Node), q)
 		}
 		if id := proto.Snowflake(channel.Load()); id != 0 {

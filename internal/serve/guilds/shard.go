@@ -90,6 +90,10 @@ func (sh *shard) deliver(ctx context.Context, now clock.Time, wall time.Time, d 
 		sh.service.metrics.malformed.Inc()
 		return
 	}
+	if sh.late(&in.Request) {
+		sh.service.metrics.misplaced.Inc()
+		return
+	}
 	if !sh.mine(d.guild) {
 		sh.passOn(d.message, &in.Request)
 		return

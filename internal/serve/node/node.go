@@ -217,6 +217,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 	if n.voice, err = voice.New(vc, n.bus, n.media); err != nil {
 		return fmt.Errorf("voice: %w", err)
 	}
+	n.discovery.Listen(n.voice)
 	n.media.Start(n.group, n.voice.Event)
 	return nil
 }

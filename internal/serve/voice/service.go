@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hubbub.dev/hubbub/internal/core/browser"
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/core/signalling"
@@ -114,6 +115,7 @@ type Service struct {
 	group         atomic.Pointer[run.Group] // nil before Start
 	subscriptions []func()
 	closing       atomic.Bool
+	fleet         *fleet.View // as last told, for Fleet alone
 	lastConn      atomic.Uint64
 	open          atomic.Int64  // connections
 	closed        chan struct{} // holds one token: a connection has ended
@@ -227,11 +229,11 @@ func (s *Service) claimed(m bus.Message) {
 	for _, h := range s.shards {
 		h.tell(control{ask: func() {
 			for _, r := range h.core.RollCall(c.Guild) {
-				h.request(guild.OwnerSubject(c.Node), guild.Request{Guild: r.Guild, Report: &r.VoiceReport})
+				h.request(guild.OwnerSubject(c.Node), guild.Request{Guild: r.Guild, Claim: c.Generation, Report: &r.VoiceReport})
 			}
 			if left.Add(-1) == 0 {
 				h.request(guild.OwnerSubject(c.Node), guild.Request{
-					Guild: c.Guild, Present: &guild.Present{Node: s.cfg.Node, Role: guild.RoleVoice},
+					Guild: c.Guild, Claim: c.Generation, Present: &guild.Present{Node: s.cfg.Node, Role: guild.RoleVoice},
 				})
 			}
 		}})
@@ -241,10 +243,29 @@ func (s *Service) claimed(m bus.Message) {
 // Returned takes in that the bus was away: commands of guilds were missed, so the
 // guilds are told of every connection again.
 func (s *Service) Returned() {
+	s.reportAll(func(proto.Snowflake) bool { return true })
+}
+
+func (s *Service) reportAll(of func(proto.Snowflake) bool) {
 	for _, h := range s.shards {
-		h.tell(control{ask: h.core.ReportAll})
+		h.tell(control{ask: func() { h.core.ReportAll(of) }})
 	}
 }
+
+// Fleet takes in who is there: what was said to owners who are no more was lost, so
+// their guilds' new owners are told.
+func (s *Service) Fleet(v *fleet.View) {
+	was := s.fleet
+	s.fleet = v
+	s.reportAll(func(g proto.Snowflake) bool {
+		before, _ := was.Member(was.GuildOwner(uint64(g)))
+		now, _ := v.Member(v.GuildOwner(uint64(g)))
+		return before.Name != now.Name || before.Epoch != now.Epoch
+	})
+}
+
+// Members is told how the others are doing, which is nothing to a voice node.
+func (s *Service) Members([]fleet.Member) {}
 
 // keepHouse turns out connections that never identify.
 func (s *Service) keepHouse(ctx context.Context) {
