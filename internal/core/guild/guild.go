@@ -96,9 +96,10 @@ type Guild struct {
 	// gets an event costs a map look-up and no permission arithmetic.
 	hidden map[proto.Snowflake]map[proto.Snowflake]bool
 
-	voice    map[proto.Snowflake]*voiceState // by user
-	lastJoin uint64
-	gathered *gathered // while it is being rebuilt
+	voice      map[proto.Snowflake]*voiceState // by user
+	lastJoin   uint64
+	generation uint64    // of its owner, 0 of the first
+	gathered   *gathered // while it is being rebuilt
 
 	// What follows from the above (index.go), and how it was last encoded.
 	rooms        map[proto.Snowflake]map[proto.Snowflake]*voiceState // voice, by channel and user

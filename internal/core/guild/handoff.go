@@ -46,6 +46,20 @@ type Wake struct {
 type VoiceEnded struct {
 	Guild   proto.Snowflake `cbor:"1,keyasint"`
 	Session string          `cbor:"2,keyasint"`
+	// Generation as in Dispatch.
+	Generation uint64 `cbor:"16,keyasint,omitempty"`
+}
+
+// SetGeneration says which generation of a guild's owners a message is from.
+func (m *GatewayMessage) SetGeneration(n uint64) {
+	switch {
+	case m.Dispatch != nil:
+		m.Dispatch.Generation = n
+	case m.VoiceServer != nil:
+		m.VoiceServer.Generation = n
+	case m.VoiceEnded != nil:
+		m.VoiceEnded.Generation = n
+	}
 }
 
 // Mourned tells a gateway that a guild node had taken it for dead: its sessions were
@@ -56,8 +70,16 @@ type Mourned struct {
 
 // gathered is what a guild that is being rebuilt was told of who is in voice.
 type gathered struct {
-	claims  map[proto.Snowflake]claim       // of gateways
-	reports map[proto.Snowflake]VoiceReport // of voice nodes
+	claims  map[proto.Snowflake]claim  // of gateways
+	left    map[proto.Snowflake]claim  // of gateways, of who was there lately
+	reports map[proto.Snowflake]report // of voice nodes
+}
+
+// report is one that may have been under way for long, to an owner before, unless it
+// answers the roll call.
+type report struct {
+	VoiceReport
+	answers bool
 }
 
 type claim struct {
@@ -65,22 +87,29 @@ type claim struct {
 	state proto.VoiceStateUpdateData
 }
 
-func (a *gathered) report(r *VoiceReport) {
+func (a *gathered) report(r *VoiceReport, answers bool) {
 	old, known := a.reports[r.User]
 	switch {
 	case known && old.Join > r.Join:
 	case r.Connected:
-		a.reports[r.User] = *r
-	case known && old.Join == r.Join:
-		delete(a.reports, r.User)
+		a.reports[r.User] = report{*r, answers || known && old.answers && old.Join == r.Join}
+	default:
+		if known && old.Join == r.Join {
+			delete(a.reports, r.User)
+		}
+		if answers || r.Channel != 0 {
+			// It left lately, which the owner before may have told nobody.
+			a.left[r.User] = claim{SessionRef{Session: r.Session, User: r.User}, proto.VoiceStateUpdateData{ChannelID: &r.Channel}}
+		}
 	}
 }
 
 // Rebuild begins to take in who is there, after the guild was loaded by a new owner.
 // Until Settle it takes Attach for sessions that are Known, and Report; nothing else
-// may be given to it.
-func (g *Guild) Rebuild() {
-	g.gathered = &gathered{claims: map[proto.Snowflake]claim{}, reports: map[proto.Snowflake]VoiceReport{}}
+// may be given to it. Its owners are told apart by their generation.
+func (g *Guild) Rebuild(generation uint64) {
+	g.generation = generation
+	g.gathered = &gathered{claims: map[proto.Snowflake]claim{}, left: map[proto.Snowflake]claim{}, reports: map[proto.Snowflake]report{}}
 }
 
 // Rebuilding reports whether Rebuild was called and Settle was not.
@@ -102,15 +131,21 @@ func (g *Guild) Settle(wall time.Time) Output {
 		g.restoreVoice(&r, was.claims[user])
 	}
 	for _, user := range slices.Sorted(maps.Keys(was.claims)) {
-		if c := was.claims[user]; g.voice[user] == nil {
+		// Who is there by a session that is no more asks to join by one that it has since.
+		if c, v := was.claims[user], g.voice[user]; v == nil || v.session.Gateway == "" {
 			g.claimVoice(c)
+		}
+	}
+	for _, user := range slices.Sorted(maps.Keys(was.left)) {
+		if _, claimed := was.claims[user]; !claimed {
+			g.unclaimVoice(was.left[user])
 		}
 	}
 	return g.out
 }
 
 // restoreVoice brings back the voice state that a report is about.
-func (g *Guild) restoreVoice(r *VoiceReport, c claim) {
+func (g *Guild) restoreVoice(r *report, c claim) {
 	m, ch := g.members[r.User], g.channels[r.Channel]
 	if m == nil || ch == nil || !ch.Type.IsVoice() {
 		g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Code: CloseTerminated})
@@ -125,8 +160,7 @@ func (g *Guild) restoreVoice(r *VoiceReport, c claim) {
 		v.session = s.ref
 	}
 	if c.ref.Session == r.Session {
-		v.self = selfFlags{mute: c.state.SelfMute, deaf: c.state.SelfDeaf}
-		v.self.video = c.state.SelfVideo && g.permissionsIn(m, ch).Has(proto.PermStream)
+		v.self = g.selfFlags(m, ch, &c.state)
 	}
 	// Who is muted on a stage and not by a moderator is of the audience.
 	v.suppress = ch.Type == proto.ChannelStage && r.Flags.Mute && !m.Mute
@@ -136,12 +170,21 @@ func (g *Guild) restoreVoice(r *VoiceReport, c claim) {
 		v.enforced = flags
 		g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &flags})
 	}
+	if !r.answers {
+		g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Verify: true})
+	}
 }
 
 // claimVoice lets a session join where its gateway says that it is, or tells
 // everybody that it is not there.
 func (g *Guild) claimVoice(c claim) {
 	g.voiceRequest(&VoiceRequest{SessionRef: c.ref, State: c.state})
+	g.unclaimVoice(c)
+}
+
+// unclaimVoice tells everybody that a user is not in voice, if it is not: an owner before
+// may have said that it is.
+func (g *Guild) unclaimVoice(c claim) {
 	if g.voice[c.ref.User] == nil {
 		g.announceVoice(&voiceState{user: c.ref.User, session: c.ref, channel: *c.state.ChannelID}, nil)
 	}
@@ -162,12 +205,23 @@ func (g *Guild) attachAgain(a *Attach) {
 	if a.Voice == nil || a.Voice.ChannelID == nil || *a.Voice.ChannelID == 0 {
 		return
 	}
-	c := claim{a.SessionRef, *a.Voice}
+	c, v := claim{a.SessionRef, *a.Voice}, g.voice[a.User]
 	switch {
+	case a.Left && g.gathered != nil:
+		g.gathered.left[a.User] = c
+	case a.Left:
+		g.unclaimVoice(c)
 	case g.gathered != nil:
 		g.gathered.claims[a.User] = c
-	case g.voice[a.User] == nil:
+	case v == nil, v.session.Gateway == "":
 		g.claimVoice(c)
+	case v.session == a.SessionRef && v.channel == *a.Voice.ChannelID:
+		// It comes after the guild went on without its word of what it has muted.
+		if self := g.selfFlags(g.members[a.User], g.channels[v.channel], a.Voice); self != v.self {
+			next := *v
+			next.self = self
+			g.changeVoice(v, &next)
+		}
 	}
 }
 
@@ -181,10 +235,10 @@ func (g *Guild) orphan(v *voiceState) {
 
 // GatewaysGone takes out the sessions of gateways that are there no longer. Calls
 // that are connected go on without them. It needs no rollback.
-func (g *Guild) GatewaysGone(wall time.Time, gone func(node string) bool) Output {
+func (g *Guild) GatewaysGone(wall time.Time, gone func(SessionRef) bool) Output {
 	g.begin(Input{Wall: wall})
 	for _, id := range slices.Sorted(maps.Keys(g.sessions)) {
-		if ref := g.sessions[id].ref; gone(ref.Gateway) {
+		if ref := g.sessions[id].ref; gone(ref) {
 			g.detach(&Detach{SessionRef: ref, Leaving: true})
 		}
 	}

@@ -56,7 +56,7 @@ func (h *house) successor(voiceNodes ...string) *house {
 	for _, name := range voiceNodes {
 		next.announce(name, name+":443")
 	}
-	next.g.Rebuild()
+	next.g.Rebuild(2)
 	return next
 }
 
@@ -96,7 +96,7 @@ func TestANewOwnerFindsEverybodyAsTheyWere(t *testing.T) {
 		next.wantEvents()
 	}
 	for _, r := range h.reports() {
-		next.step(Request{Report: &r})
+		next.step(Request{Claim: 1, Report: &r})
 		next.wantEvents()
 	}
 	next.settle()
@@ -118,6 +118,132 @@ func TestANewOwnerFindsEverybodyAsTheyWere(t *testing.T) {
 	for user, v := range h.g.voice {
 		if user != ann && next.state(ann).join <= v.join {
 			t.Error("a join's number came twice")
+		}
+	}
+}
+
+// A report that answers no roll call may be older than the end of what it is about
+// (seed 878 of the simulation).
+func TestWhatIsNoAnswerIsVerified(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann)
+	h.join(ann, otherID)
+	h.connect()
+	next := h.successor("v1")
+	for _, r := range h.reports() {
+		next.step(Request{Report: &r})
+	}
+	next.settle()
+	join := h.state(ann).join
+	if c := next.commands(); len(c) != 1 || !c[0].Verify || c[0].Join != join || len(next.g.voice) != 1 {
+		t.Fatalf("%+v", c)
+	}
+	next.step(Request{Report: &VoiceReport{User: ann, Join: join, Node: "v1"}})
+	if len(next.g.voice) != 0 {
+		t.Error("it is not there, and stays")
+	}
+}
+
+// A gateway that answers too late for the roll call says what its sessions have muted
+// (seed 1303 of the simulation).
+func TestALateGatewayBringsWhatIsMuted(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann, bob)
+	h.op4(ref(ann), otherID, true, false)
+	h.connect()
+	next := h.successor("v1")
+	for _, r := range h.reports() {
+		next.step(Request{Claim: 1, Report: &r})
+	}
+	next.settle()
+	for _, a := range h.claims() {
+		next.step(Request{Claim: 1, Attach: &a})
+	}
+	if !next.state(ann).self.mute || next.state(ann).join != h.state(ann).join {
+		t.Errorf("%+v", next.state(ann))
+	}
+}
+
+// Whose session ended when nobody owned the guild, and whose voice node is gone too, is
+// not in voice, and everybody is told so (seed 2136 of the simulation).
+func TestWhoEndedUnheardIsSaidToBeGone(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		h := newHouse(t)
+		h.attach(ann, bob)
+		h.join(ann, otherID)
+		next := h.successor("v1")
+		a := h.claims()["s2"]
+		a.Left = true
+		if late {
+			next.settle()
+		}
+		next.step(Request{Attach: &a})
+		if !late {
+			next.settle()
+		}
+		next.wantEvents("VOICE_STATE_UPDATE→all")
+		if len(next.g.voice) != 0 {
+			t.Error("it joined")
+		}
+		// A session that it has since is where it says.
+		next = h.successor("v1")
+		again := Attach{SessionRef: SessionRef{Gateway: "g2", Session: "new", User: ann}, Known: true, Voice: a.Voice}
+		next.step(Request{Attach: &again})
+		next.step(Request{Attach: &a})
+		next.settle()
+		if s := next.state(ann).session.Session; s != "new" {
+			t.Errorf("it joined by %q", s)
+		}
+	}
+}
+
+// Who left its call, and whose session left with its gateway, when nobody owned the
+// guild, is said to be gone (seed 588 of the simulation).
+func TestWhoHungUpUnheardIsSaidToBeGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		claim   uint64
+		channel proto.Snowflake
+		told    []string
+	}{
+		"answers":                     {2, 0, []string{"VOICE_STATE_UPDATE→all"}},
+		"reports":                     {0, otherID, []string{"VOICE_STATE_UPDATE→all"}},
+		"says again what is long ago": {0, 0, nil},
+	} {
+		next := newHouse(t).successor("v1")
+		again := Attach{SessionRef: ref(bob), Intents: proto.IntentsKnown, Known: true}
+		next.step(Request{Attach: &again})
+		next.step(Request{Claim: c.claim, Report: &VoiceReport{User: ann, Join: 5, Node: "v1", Channel: c.channel}})
+		next.settle()
+		if next.wantEvents(c.told...); len(next.g.voice) != 0 {
+			t.Errorf("%s: %+v", name, next.g.voice)
+		}
+	}
+}
+
+// Who has another session since, and asks to join by it, joins by it (seed 3574 of the
+// simulation).
+func TestANewSessionTakesAnOrphanOver(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		h := newHouse(t)
+		h.attach(ann)
+		h.join(ann, otherID)
+		h.connect()
+		next := h.successor("v1")
+		for _, r := range h.reports() {
+			next.step(Request{Claim: 2, Report: &r})
+		}
+		if late {
+			next.settle()
+		}
+		again := Attach{SessionRef: SessionRef{Gateway: "g2", Session: "new", User: ann}, Known: true}
+		channel := otherID
+		again.Voice = &proto.VoiceStateUpdateData{GuildID: guildID, ChannelID: &channel, SelfMute: true}
+		next.step(Request{Claim: 2, Attach: &again})
+		if !late {
+			next.settle()
+		}
+		if v := next.state(ann); v.session != again.SessionRef || !v.self.mute || v.join == h.state(ann).join {
+			t.Errorf("%+v", v)
 		}
 	}
 }
@@ -161,7 +287,7 @@ func TestAGatewayThatLeavesEndsNoCall(t *testing.T) {
 			}
 		},
 		"death": func(h *house) {
-			h.out = h.g.GatewaysGone(h.wall, func(node string) bool { return node == "g1" })
+			h.out = h.g.GatewaysGone(h.wall, func(r SessionRef) bool { return r.Gateway == "g1" })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

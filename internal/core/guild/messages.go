@@ -32,6 +32,8 @@ type SessionRef struct {
 	Gateway string          `cbor:"1,keyasint"`
 	Session string          `cbor:"2,keyasint"`
 	User    proto.Snowflake `cbor:"3,keyasint"`
+	// Epoch is when the gateway's process began, in ms: another has other sessions.
+	Epoch int64 `cbor:"32,keyasint,omitempty"`
 }
 
 // Attach asks for GUILD_CREATE and all later events of the guild for a session.
@@ -46,6 +48,8 @@ type Attach struct {
 	// Voice is then where it is in voice, as far as its gateway knows.
 	Known bool                        `cbor:"16,keyasint,omitempty"`
 	Voice *proto.VoiceStateUpdateData `cbor:"17,keyasint,omitempty"`
+	// Left is a session that was there lately and is no longer in voice.
+	Left bool `cbor:"18,keyasint,omitempty"`
 }
 
 // Detach ends a session for good (not a resumable cut): its voice state ends
@@ -210,6 +214,8 @@ type VoiceServer struct {
 	Endpoint string          `cbor:"4,keyasint,omitempty"`
 	Channel  proto.Snowflake `cbor:"16,keyasint,omitempty"`
 	Node     string          `cbor:"17,keyasint,omitempty"`
+	// Generation as in Dispatch.
+	Generation uint64 `cbor:"18,keyasint,omitempty"`
 }
 
 // UserEvent is an event for every session of a user, such as INTERACTION_CREATE.
@@ -244,6 +250,9 @@ type VoiceCommand struct {
 	End   bool            `cbor:"5,keyasint,omitempty"`
 	Moved bool            `cbor:"6,keyasint,omitempty"`
 	Code  proto.CloseCode `cbor:"7,keyasint,omitempty"`
+	// Verify asks whether the join is there; a node that has it not reports that it has
+	// ended.
+	Verify bool `cbor:"16,keyasint,omitempty"`
 }
 
 // VoiceFlags is what a guild knows of a join that changes what is forwarded.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"hubbub.dev/hubbub/proto"
 )
@@ -14,6 +15,10 @@ const (
 	maxChunk        = 1000 // members in one GUILD_MEMBERS_CHUNK
 	maxQueried      = 100  // user_ids, and the limit of a search by name
 	maxNonce        = 32   // bytes, else the nonce is ignored ("Request Guild Members")
+
+	// answerFresh is how long an attached session that asks again has its answer under
+	// way. After that it was lost.
+	answerFresh = 10 * time.Second
 )
 
 // session is one gateway session attached to the guild.
@@ -22,6 +27,8 @@ type session struct {
 	bot     bool
 	intents proto.Intents
 	status  proto.PresenceData
+	// answered is when GUILD_CREATE went out, zero when an earlier owner sent it.
+	answered time.Time
 }
 
 func (g *Guild) attach(a *Attach) {
@@ -36,18 +43,23 @@ func (g *Guild) attach(a *Attach) {
 		g.attachAgain(a)
 		return
 	}
+	if old := g.sessions[a.Session]; old != nil && g.in.Wall.Sub(old.answered).Abs() < answerFresh {
+		return
+	}
 	before := g.presence(a.User)
-	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents}
+	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents, answered: g.in.Wall}
 	s.status, _ = cleanStatus(a.Status)
 	g.putSession(s)
 	g.hide(a.User, g.hiddenFrom(m))
 	// Presences of others come in GUILD_CREATE; the newcomer's goes out first so
 	// that it is not sent to itself twice.
 	g.announcePresence(before, a.Session)
+	// To a session that did not ask for GUILDS it brings nothing but all other events.
+	data := []byte("{}")
 	if a.Intents&proto.IntentGuilds != 0 {
-		seen := view{member: m, presences: a.Intents&proto.IntentGuildPresences != 0, large: a.Large}
-		g.dispatchTo(s, "GUILD_CREATE", proto.IntentGuilds, g.snapshot(seen))
+		data = g.snapshot(view{member: m, presences: a.Intents&proto.IntentGuildPresences != 0, large: a.Large})
 	}
+	g.sendDispatch(a.Gateway, Dispatch{Guild: g.id, Event: "GUILD_CREATE", Intent: proto.IntentGuilds, Sessions: []string{a.Session}, Data: data})
 }
 
 func (g *Guild) putSession(s *session) {

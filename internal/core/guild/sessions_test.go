@@ -41,6 +41,9 @@ func TestAttachTwiceCountsOnce(t *testing.T) {
 	h := newHouse(t)
 	h.attach(ann)
 	h.attach(ann)
+	h.wantEvents() // the answer is under way
+	h.wall = h.wall.Add(answerFresh)
+	h.attach(ann)
 	h.wantEvents("GUILD_CREATE→s2")
 	h.step(Request{Detach: &Detach{SessionRef: ref(ann)}})
 	if !h.g.Idle() || len(h.g.gateways) != 0 || len(h.g.hidden) != 0 || len(h.g.online) != 0 {
@@ -191,6 +194,7 @@ func TestLargeGuildsAreSentInPart(t *testing.T) {
 		{all, 0, false, 105, 4}, {all, 105, false, 105, 4}, {all, 104, true, 4, 4},
 		{all &^ proto.IntentGuildPresences, 105, false, 105, 0}, {all &^ proto.IntentGuildPresences, 50, true, 2, 0},
 	} {
+		h.wall = h.wall.Add(answerFresh)
 		h.step(Request{Attach: &Attach{SessionRef: ref(bot), Bot: true, Intents: c.intents, Large: c.threshold}})
 		s := dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
 		if s.Large != c.large || len(s.Members) != c.members || len(s.Presences) != c.presences || s.MemberCount != 105 || len(s.VoiceStates) != 1 {
@@ -200,8 +204,12 @@ func TestLargeGuildsAreSentInPart(t *testing.T) {
 			t.Errorf("voice state %+v", s.VoiceStates[0])
 		}
 	}
+	h.wall = h.wall.Add(answerFresh)
 	h.step(Request{Attach: &Attach{SessionRef: ref(bot), Bot: true, Intents: all &^ proto.IntentGuilds}})
-	h.wantEvents()
+	h.wantEvents("GUILD_CREATE→s" + bot.String())
+	if d := h.out.Messages[0].Gateway.Dispatch; string(d.Data) != "{}" || d.Intent != proto.IntentGuilds {
+		t.Errorf("who does not want GUILDS is sent %+v", d)
+	}
 }
 
 // What a snapshot shows of somebody is never older than the last change.
@@ -210,6 +218,7 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 	h.attach(ann, bob)
 	h.join(bob, otherID)
 	look := func() (s proto.GuildCreate) {
+		h.wall = h.wall.Add(answerFresh)
 		h.step(Request{Attach: &Attach{SessionRef: ref(ann), Intents: proto.IntentsKnown}})
 		return dispatched[proto.GuildCreate](h, "GUILD_CREATE")[0]
 	}

@@ -63,10 +63,7 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 		g.dispatchTo(s, "VOICE_STATE_UPDATE", proto.IntentGuildVoice, encode(stays))
 		return
 	}
-	self := selfFlags{
-		mute: r.State.SelfMute, deaf: r.State.SelfDeaf,
-		video: r.State.SelfVideo && g.permissionsIn(m, ch).Has(proto.PermStream),
-	}
+	self := g.selfFlags(m, ch, &r.State)
 	if current != nil && current.channel == ch.ID && current.session == s.ref && current.self != self {
 		next := *current
 		next.self = self
@@ -74,6 +71,11 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 		return
 	}
 	g.enter(m, s.ref, ch, self)
+}
+
+// selfFlags returns what a member may have of what it asks for.
+func (g *Guild) selfFlags(m *proto.Member, ch *proto.Channel, d *proto.VoiceStateUpdateData) selfFlags {
+	return selfFlags{mute: d.SelfMute, deaf: d.SelfDeaf, video: d.SelfVideo && g.permissionsIn(m, ch).Has(proto.PermStream)}
 }
 
 // mayEnter reports whether m may be in ch by its own will. Whoever is there
@@ -117,8 +119,11 @@ func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self s
 	g.sendServer(v)
 }
 
+// nextJoin returns a join's number: later than all before, by the clock, and by its
+// last bits no other owner's, whose clock may say the same.
 func (g *Guild) nextJoin() uint64 {
-	g.lastJoin = max(g.lastJoin+1, uint64(g.in.Wall.UnixMilli()))
+	const owners = 1024
+	g.lastJoin = max(g.lastJoin/owners+1, uint64(g.in.Wall.UnixMilli()))*owners + g.generation%owners
 	return g.lastJoin
 }
 
@@ -262,7 +267,7 @@ func (g *Guild) voiceObject(v *voiceState) proto.VoiceState {
 // was ended before the voice server knew of it, so it is ended once more.
 func (g *Guild) voiceReport(r *VoiceReport) {
 	if g.gathered != nil {
-		g.gathered.report(r)
+		g.gathered.report(r, g.in.Request.Claim != 0)
 		return
 	}
 	v := g.voice[r.User]

@@ -17,7 +17,14 @@ func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
 	case c.End:
 		s.note(now, m, notice{join: c.Join, ended: true})
 		if x != nil && x.join <= c.Join {
+			// The owner that says so may have been replaced, unheard.
+			s.report(x, false)
 			s.endByGuild(now, x, c)
+		}
+	case c.Verify:
+		if x == nil || x.join != c.Join {
+			r := s.ended(m, c.Join)
+			s.emit(Output{Report: &r})
 		}
 	case c.Update == nil:
 	case x != nil && x.join == c.Join:

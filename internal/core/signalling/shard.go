@@ -98,6 +98,9 @@ type member struct{ guild, user proto.Snowflake }
 
 // notice is what a guild said of a join that has no session here: it has ended,
 // or what is forwarded has changed since its token was signed.
+// endedLately is how long a guild's new owner is told that a join has ended.
+const endedLately = 10 * time.Second
+
 type notice struct {
 	join    uint64
 	ended   bool
@@ -366,15 +369,26 @@ func (s *Shard) reportOn(x *session) Report {
 	}}
 }
 
-// RollCall returns a report of every session of a guild that has a transport.
-func (s *Shard) RollCall(g proto.Snowflake) []Report {
+// RollCall returns a report of every session of a guild that has a transport, and of
+// every join of it that ended in the last 10 s.
+func (s *Shard) RollCall(now clock.Time, g proto.Snowflake) []Report {
 	var reports []Report
 	for m, x := range s.members {
 		if m.guild == g && x.transport != "" {
 			reports = append(reports, s.reportOn(x))
 		}
 	}
+	for m, n := range s.notices {
+		if m.guild == g && n.ended && n.expires.Sub(now) > token.VoiceLifetime-endedLately {
+			reports = append(reports, s.ended(m, n.join))
+		}
+	}
 	return reports
+}
+
+// ended is what is said of a join that is over, of which only its number is known.
+func (s *Shard) ended(m member, join uint64) Report {
+	return Report{Guild: m.guild, VoiceReport: guild.VoiceReport{User: m.user, Join: join, Node: s.cfg.Node}}
 }
 
 // ReportAll reports every session that has a transport, and every join that has ended
@@ -388,7 +402,8 @@ func (s *Shard) ReportAll(of func(guild proto.Snowflake) bool) {
 	}
 	for m, n := range s.notices {
 		if n.ended && of(m.guild) {
-			s.emit(Output{Report: &Report{Guild: m.guild, VoiceReport: guild.VoiceReport{User: m.user, Join: n.join, Node: s.cfg.Node}}})
+			r := s.ended(m, n.join)
+			s.emit(Output{Report: &r})
 		}
 	}
 }

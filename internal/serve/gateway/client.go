@@ -35,16 +35,12 @@ type client struct {
 	// came, from when on it gets the guild's events.
 	guilds map[proto.Snowflake]*place
 	// voice is where the session is in voice, or asked to be, by guild.
-	voice map[proto.Snowflake]proto.VoiceStateUpdateData
+	voice guild.Wishes
 }
 
 // covers reports whether a guild is in the session's part of its sharding.
 func (c *client) covers(g proto.Snowflake) bool {
 	return proto.ShardOf(g, c.shard[1]) == c.shard[0]
-}
-
-func (c *client) ref(node string) guild.SessionRef {
-	return guild.SessionRef{Gateway: node, Session: c.id, User: c.user}
 }
 
 // secure reports whether a client reaches this gateway by TLS, here or at the proxy

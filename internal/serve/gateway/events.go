@@ -87,8 +87,8 @@ type dispatch struct {
 }
 
 func (m *dispatch) deliver(sh *shard, now clock.Time) {
-	if m.generation < sh.generations[m.guild] {
-		return // it comes from an owner that has been replaced
+	if sh.outdated(m.guild, m.generation) {
+		return
 	}
 	if m.generation > sh.generations[m.guild] && sh.has(m.guild) {
 		sh.generations[m.guild] = m.generation // whose claim came when nobody was here
@@ -133,6 +133,9 @@ func (m *dispatch) deliverAll(sh *shard, now clock.Time) {
 func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
 	if m.opens {
 		sh.welcomed(c, m.guild)
+		if c.guilds[m.guild] != nil {
+			return // it had asked again, and has it
+		}
 		sh.seat(c, m.guild)
 	}
 	if _, except := m.except[c.id]; !except && c.intents&m.intent == m.intent {
@@ -148,10 +151,10 @@ type voiceServer struct{ *guild.VoiceServer }
 
 func (m voiceServer) deliver(sh *shard, now clock.Time) {
 	c := sh.sessions[m.Session]
-	if c == nil || !c.ready {
+	if c == nil || !c.ready || sh.outdated(m.Guild, m.Generation) {
 		return
 	}
-	c.inVoice(m.Guild, m.Channel)
+	c.voice.Placed(m.Guild, m.Channel)
 	at := m.Endpoint
 	if beside := sh.service.cfg.Beside; at == "" || (beside != "" && m.Node == beside) {
 		at = endpoint(c.host, c.secure)
@@ -194,14 +197,14 @@ func (m userEvent) deliver(sh *shard, now clock.Time) {
 // so with their other guilds.
 type joined struct{ guild.Membership }
 
-func (m joined) deliver(sh *shard, _ clock.Time) {
+func (m joined) deliver(sh *shard, now clock.Time) {
 	for _, c := range sh.users[m.User] {
 		if _, in := c.guilds[m.Guild]; in || !c.covers(m.Guild) {
 			continue
 		}
 		c.guilds[m.Guild] = nil
 		if c.ready {
-			sh.attach(c, m.Guild)
+			sh.attach(now, c, m.Guild)
 		}
 	}
 }

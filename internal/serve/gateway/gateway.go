@@ -68,6 +68,7 @@ type Store interface {
 // Config of the gateway. Zero durations and counts take the defaults named.
 type Config struct {
 	Node      string // names this gateway on the bus
+	Epoch     int64  // when it was started, in ms
 	Region    string // told to clients in READY's trace
 	PublicURL string // where a proxy in front is reached; its scheme goes for its host
 	// Route returns the bus subject of a guild's owner.

@@ -22,12 +22,18 @@ const (
 	// maxWakes bounds the guilds that are woken at once, so that an owner is not woken
 	// for more than it can take.
 	maxWakes = 2000
+	// askAgain is how long GUILD_CREATE may take before a session asks for the guild
+	// again: the bus may have lost the one or the other. Each time it waits for twice as
+	// long, up to askSeldom. Who asks again meanwhile is maxAsking at once.
+	askAgain  = 5 * time.Second
+	askSeldom = time.Minute
+	maxAsking = 500
 )
 
 // handoff is what a shard needs to know when guilds change owners.
 type handoff struct {
 	// awaiting has the sessions that asked for a guild and have no GUILD_CREATE yet.
-	awaiting map[proto.Snowflake]map[*client]struct{}
+	awaiting map[proto.Snowflake]map[*client]asking
 	// adrift are the guilds that are to have another owner, which has not claimed them
 	// yet: it is woken until it does.
 	adrift      map[proto.Snowflake]struct{}
@@ -36,55 +42,43 @@ type handoff struct {
 	draining    bool                       // the gateway is leaving, not its clients
 }
 
+// asking is when a session asks for a guild again, after how long.
+type asking struct {
+	at    clock.Time
+	after time.Duration
+}
+
 type endedSession struct {
 	at     clock.Time
 	attach *guild.Attach
 	guilds []proto.Snowflake
+	voice  guild.Wishes
 }
 
 func newHandoff() handoff {
 	return handoff{
-		awaiting: make(map[proto.Snowflake]map[*client]struct{}), adrift: make(map[proto.Snowflake]struct{}),
+		awaiting: make(map[proto.Snowflake]map[*client]asking), adrift: make(map[proto.Snowflake]struct{}),
 		generations: make(map[proto.Snowflake]uint64),
 	}
-}
-
-// asksVoice notes where a session asks to be in voice.
-func (c *client) asksVoice(d *proto.VoiceStateUpdateData) {
-	if d.ChannelID == nil || *d.ChannelID == 0 {
-		delete(c.voice, d.GuildID)
-		return
-	}
-	if c.voice == nil {
-		c.voice = make(map[proto.Snowflake]proto.VoiceStateUpdateData)
-	}
-	c.voice[d.GuildID] = *d
-}
-
-// inVoice notes that the guild's owner has put the session into a channel.
-func (c *client) inVoice(g, channel proto.Snowflake) {
-	d := c.voice[g]
-	d.GuildID, d.ChannelID = g, &channel
-	c.asksVoice(&d)
 }
 
 // voiceEnded says that a session is no longer in voice.
 type voiceEnded struct{ *guild.VoiceEnded }
 
-func (m voiceEnded) deliver(sh *shard, _ clock.Time) {
-	if c := sh.sessions[m.Session]; c != nil {
-		delete(c.voice, m.Guild)
+func (m voiceEnded) deliver(sh *shard, now clock.Time) {
+	if c := sh.sessions[m.Session]; c != nil && !sh.outdated(m.Guild, m.Generation) {
+		c.voice.Ended(now, m.Guild)
 	}
 }
 
 // await notes that a session has asked for GUILD_CREATE.
-func (sh *shard) await(c *client, g proto.Snowflake) {
+func (sh *shard) await(now clock.Time, c *client, g proto.Snowflake) {
 	in := sh.awaiting[g]
 	if in == nil {
-		in = make(map[*client]struct{})
+		in = make(map[*client]asking)
 		sh.awaiting[g] = in
 	}
-	in[c] = struct{}{}
+	in[c] = asking{now.Add(askAgain), askAgain}
 }
 
 // welcomed notes that a session has got GUILD_CREATE.
@@ -99,11 +93,16 @@ func (sh *shard) welcomed(c *client, g proto.Snowflake) {
 // forget drops what is known of a session and a guild that part.
 func (sh *shard) forget(c *client, g proto.Snowflake) {
 	sh.welcomed(c, g)
-	delete(c.voice, g)
+	c.voice.Forget(g)
 	if !sh.has(g) {
 		delete(sh.generations, g)
 		delete(sh.adrift, g)
 	}
+}
+
+// outdated reports whether an owner of a guild that speaks has been replaced.
+func (sh *shard) outdated(g proto.Snowflake, generation uint64) bool {
+	return generation < sh.generations[g]
 }
 
 // has reports whether the shard has sessions in a guild.
@@ -126,17 +125,38 @@ func (sh *shard) remember(now clock.Time, c *client) {
 	if len(sh.ended) >= maxEnded {
 		sh.ended = slices.Delete(sh.ended, 0, 1)
 	}
-	sh.ended = append(sh.ended, endedSession{now, sh.attachment(c), slices.Collect(maps.Keys(c.guilds))})
+	sh.ended = append(sh.ended, endedSession{now, sh.attachment(c), slices.Collect(maps.Keys(c.guilds)), c.voice.End(now)})
 }
 
-// remind wakes the owners of guilds that are adrift, and forgets who ended long ago.
+// remind wakes the owners of guilds that are adrift, asks again for those that do not
+// come, and forgets who ended long ago.
 func (sh *shard) remind(now clock.Time) {
 	sh.wake()
+	sh.ask(now)
 	old := 0
 	for old < len(sh.ended) && now.Sub(sh.ended[old].at) > endedFor {
 		old++
 	}
 	sh.ended = slices.Delete(sh.ended, 0, old)
+}
+
+// ask asks again for guilds that sessions have waited for.
+func (sh *shard) ask(now clock.Time) {
+	left := maxAsking
+	for g, in := range sh.awaiting {
+		for c, a := range in {
+			if now.Before(a.at) {
+				continue
+			}
+			if left--; left < 0 {
+				return
+			}
+			a.after = min(2*a.after, askSeldom)
+			a.at = now.Add(a.after)
+			in[c] = a
+			sh.request(guild.Request{Guild: g, Attach: sh.attachment(c)})
+		}
+	}
 }
 
 // wake asks the owners of guilds that are adrift for their claims.
@@ -223,28 +243,25 @@ type claimed struct {
 	left *atomic.Int32 // shards that have not answered
 }
 
-func (m claimed) deliver(sh *shard, _ clock.Time) {
+func (m claimed) deliver(sh *shard, now clock.Time) {
 	delete(sh.adrift, m.Guild)
 	if sh.has(m.Guild) {
 		sh.generations[m.Guild] = max(sh.generations[m.Guild], m.Generation)
 	}
-	sh.seated(m.Guild, func(c *client) {
-		a := sh.attachment(c)
+	known := func(a *guild.Attach, voice *guild.Wishes) {
 		a.Known = true
-		if d, in := c.voice[m.Guild]; in {
-			a.Voice = &d
-		}
+		voice.Claim(now, m.Guild, a)
 		sh.answer(m.Claimed, guild.Request{Attach: a})
-	})
+	}
+	sh.seated(m.Guild, func(c *client) { known(sh.attachment(c), &c.voice) })
 	for c := range sh.awaiting[m.Guild] {
 		sh.answer(m.Claimed, guild.Request{Attach: sh.attachment(c)})
 	}
 	for _, e := range sh.ended {
 		if slices.Contains(e.guilds, m.Guild) {
 			a := *e.attach
-			a.Known = true
-			sh.answer(m.Claimed, guild.Request{Attach: &a})
-			sh.answer(m.Claimed, guild.Request{Detach: &guild.Detach{SessionRef: a.SessionRef}})
+			known(&a, &e.voice)
+			sh.answer(m.Claimed, guild.Request{Detach: &guild.Detach{SessionRef: e.attach.SessionRef}})
 		}
 	}
 	if m.left.Add(-1) == 0 {

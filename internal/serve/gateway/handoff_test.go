@@ -24,7 +24,7 @@ func (w *world) claim(g proto.Snowflake, generation uint64) {
 }
 
 // voiceAnswer claims guild A and returns where its only session is said to be in voice.
-func (w *world) voiceAnswer(generation uint64) *proto.VoiceStateUpdateData {
+func (w *world) voiceAnswer(generation uint64) *guild.Attach {
 	w.t.Helper()
 	w.claim(guildA, generation)
 	r := w.asked(isAttach)
@@ -34,7 +34,7 @@ func (w *world) voiceAnswer(generation uint64) *proto.VoiceStateUpdateData {
 	if p := w.asked(isPresent); p.Guild != guildA || *p.Present != (guild.Present{Node: "n1", Role: guild.RoleGateway}) {
 		w.t.Fatalf("%+v", p)
 	}
-	return r.Attach.Voice
+	return r.Attach
 }
 
 func TestANewOwnerIsToldOfEverySession(t *testing.T) {
@@ -42,24 +42,24 @@ func TestANewOwnerIsToldOfEverySession(t *testing.T) {
 	p := w.dial("v=10")
 	ready := p.identify(aliceKey, "", 1)
 	w.asked(isAttach)
-	if at := w.voiceAnswer(2); at != nil {
-		t.Errorf("in voice at %+v", at)
+	if a := w.voiceAnswer(2); a.Voice != nil {
+		t.Errorf("in voice at %+v", a.Voice)
 	}
 	p.send(`{"op":4,"d":{"guild_id":"%d","channel_id":"55","self_mute":true,"self_deaf":false}}`, guildA)
 	w.asked(isVoice)
-	if at := w.voiceAnswer(3); at == nil || at.ChannelID == nil || *at.ChannelID != 55 || !at.SelfMute {
+	if at := w.voiceAnswer(3).Voice; at == nil || at.ChannelID == nil || *at.ChannelID != 55 || !at.SelfMute {
 		t.Errorf("asked for 55, in voice at %+v", at)
 	}
-	w.tell(guild.GatewayMessage{VoiceServer: &guild.VoiceServer{Guild: guildA, Session: ready.SessionID, Token: "x", Endpoint: "v:1", Channel: 56, Node: "v"}})
+	w.tell(guild.GatewayMessage{VoiceServer: &guild.VoiceServer{Guild: guildA, Session: ready.SessionID, Token: "x", Endpoint: "v:1", Channel: 56, Node: "v", Generation: 3}})
 	p.want("VOICE_SERVER_UPDATE")
-	if at := w.voiceAnswer(4); at == nil || *at.ChannelID != 56 || !at.SelfMute {
+	if at := w.voiceAnswer(4).Voice; at == nil || *at.ChannelID != 56 || !at.SelfMute {
 		t.Errorf("moved to 56, in voice at %+v", at)
 	}
-	w.tell(guild.GatewayMessage{VoiceEnded: &guild.VoiceEnded{Guild: guildA, Session: ready.SessionID}})
+	w.tell(guild.GatewayMessage{VoiceEnded: &guild.VoiceEnded{Guild: guildA, Session: ready.SessionID, Generation: 4}})
 	w.dispatch(guild.Dispatch{Guild: guildA, Event: "MARK", Sessions: []string{ready.SessionID}, Generation: 4, Data: []byte(`{}`)})
 	p.want("MARK")
-	if at := w.voiceAnswer(5); at != nil {
-		t.Errorf("disconnected, in voice at %+v", at)
+	if a := w.voiceAnswer(5); a.Voice == nil || !a.Left {
+		t.Errorf("disconnected, and %+v", a)
 	}
 	// A guild that nobody is in is answered all the same.
 	w.claim(guildB, 1)

@@ -135,7 +135,7 @@ func (sh *shard) apply(now clock.Time, c *client, step session.Step) {
 		}
 	case step.Voice != nil:
 		if _, ok := c.guilds[step.Voice.GuildID]; ok {
-			c.asksVoice(step.Voice)
+			c.voice.Ask(now, step.Voice)
 			sh.request(guild.Request{Guild: step.Voice.GuildID, Voice: &guild.VoiceRequest{SessionRef: sh.ref(c), State: *step.Voice}})
 		}
 	case step.Members != nil:
@@ -149,7 +149,9 @@ func (sh *shard) apply(now clock.Time, c *client, step session.Step) {
 	}
 }
 
-func (sh *shard) ref(c *client) guild.SessionRef { return c.ref(sh.service.cfg.Node) }
+func (sh *shard) ref(c *client) guild.SessionRef {
+	return guild.SessionRef{Gateway: sh.service.cfg.Node, Epoch: sh.service.cfg.Epoch, Session: c.id, User: c.user}
+}
 
 // request asks a guild's owner for something that has no reply.
 func (sh *shard) request(r guild.Request) {
@@ -158,8 +160,8 @@ func (sh *shard) request(r guild.Request) {
 	}
 }
 
-func (sh *shard) attach(c *client, g proto.Snowflake) {
-	sh.await(c, g)
+func (sh *shard) attach(now clock.Time, c *client, g proto.Snowflake) {
+	sh.await(now, c, g)
 	sh.request(guild.Request{Guild: g, Attach: sh.attachment(c)})
 }
 
@@ -267,7 +269,7 @@ func (m open) deliver(sh *shard, now clock.Time) {
 	c.ready = true
 	sh.dispatch(now, c, session.Body("READY", data))
 	for g := range c.guilds {
-		sh.attach(c, g)
+		sh.attach(now, c, g)
 	}
 }
 

@@ -66,7 +66,7 @@ func (sh *shard) passOn(m bus.Message, r *guild.Request) {
 // callRoll asks all gateways and voice nodes who is there of a guild that was just
 // taken.
 func (sh *shard) callRoll(now clock.Time, wall time.Time, id proto.Snowflake, e *entry) {
-	e.Rebuild()
+	e.Rebuild(e.tenure.Generation)
 	e.claimedAt = now
 	e.until, e.missing = now.Add(rollCallFor), map[guild.Present]bool{}
 	for _, m := range sh.service.cfg.View().Members() {
@@ -237,6 +237,10 @@ func (sh *shard) heldAgainst(v *fleet.View, wall time.Time) {
 		now, still := v.Member(node)
 		return there && (!still || now.Epoch != before.Epoch)
 	}
+	ended := func(r guild.SessionRef) bool {
+		now, still := v.Member(r.Gateway)
+		return gone(r.Gateway) || (still && r.Epoch < now.Epoch)
+	}
 	for id, e := range sh.guilds {
 		if v.GuildOwner(uint64(id)) != sh.service.cfg.Node {
 			sh.release(id, e)
@@ -247,7 +251,7 @@ func (sh *shard) heldAgainst(v *fleet.View, wall time.Time) {
 				delete(e.missing, p)
 			}
 		}
-		sh.send(e, e.GatewaysGone(wall, gone).Messages)
+		sh.send(e, e.GatewaysGone(wall, ended).Messages)
 	}
 }
 

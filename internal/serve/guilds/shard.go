@@ -146,7 +146,7 @@ func (sh *shard) handle(ctx context.Context, now clock.Time, in guild.Input, d d
 	if err != nil {
 		return sh.failed(in, "load guild", err)
 	}
-	if !known && sh.held(d, &in.Request) {
+	if !known && (sh.late(&in.Request) || sh.held(d, &in.Request)) {
 		return nil
 	}
 	if sh.handover(ctx, now, in, g, known) {
@@ -243,8 +243,8 @@ func (sh *shard) send(e *entry, messages []guild.Message) {
 		if m.Voice != nil {
 			body = m.Voice
 		}
-		if m.Gateway != nil && m.Gateway.Dispatch != nil {
-			m.Gateway.Dispatch.Generation = e.tenure.Generation
+		if m.Gateway != nil {
+			m.Gateway.SetGeneration(e.tenure.Generation)
 		}
 		sh.publish(m.Subject, body)
 	}

@@ -282,7 +282,7 @@ func (n *Node) startVoice(_ context.Context, key []byte) error {
 
 func (n *Node) openGateway(context.Context, []byte) error {
 	n.gateway = gateway.New(gateway.Config{
-		Node: n.name, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Route: n.route, Beside: n.beside(), Log: n.log, Metrics: n.metrics,
+		Node: n.name, Epoch: n.epoch, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Route: n.route, Beside: n.beside(), Log: n.log, Metrics: n.metrics,
 		Heartbeat: n.cfg.HeartbeatInterval, AdmitPerSecond: n.cfg.AdmitRate, ResumeWindow: n.cfg.ResumeWindow,
 	}, n.bus, n.store)
 	n.discovery.Listen(n.gateway)

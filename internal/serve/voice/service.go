@@ -228,7 +228,7 @@ func (s *Service) claimed(m bus.Message) {
 	left.Store(int32(len(s.shards)))
 	for _, h := range s.shards {
 		h.tell(control{ask: func() {
-			for _, r := range h.core.RollCall(c.Guild) {
+			for _, r := range h.core.RollCall(monotonic.Now(), c.Guild) {
 				h.request(guild.OwnerSubject(c.Node), guild.Request{Guild: r.Guild, Claim: c.Generation, Report: &r.VoiceReport})
 			}
 			if left.Add(-1) == 0 {
