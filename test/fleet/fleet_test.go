@@ -6,13 +6,13 @@ import (
 	"context"
 	"net/http"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"hubbub.dev/hubbub/client"
+	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/proto"
 )
@@ -170,7 +170,7 @@ func (p *platform) frontDies(t *testing.T, ann, bob *person, ears ...*ear) {
 	for _, e := range ears {
 		e.fresh(t, 1)
 	}
-	p.kill("front")
+	p.Node("front").Kill()
 	for _, e := range ears {
 		e.wait(t, 100) // longer than it takes to miss a node
 		if _, lost, _ := e.told(); lost > 2 {
@@ -181,8 +181,7 @@ func (p *platform) frontDies(t *testing.T, ann, bob *person, ears ...*ear) {
 	for _, who := range []*person{ann, bob} {
 		drained(who.states)
 	}
-	p.runFront()
-	p.nodes["front"].await(t)
+	p.must(p.Start(p.Node("front")))
 	// Their sessions are gone with the gateway, so they take their calls over.
 	deadline := time.After(patience)
 	for _, who := range []*person{ann, bob} {
@@ -222,19 +221,19 @@ func (p *platform) guildMoves(t *testing.T, ann, bob *person, ears ...*ear) {
 	for _, who := range []*person{ann, bob} {
 		drained(who.states)
 	}
-	owner := p.owner()
+	owner := p.GuildOwner(p.guild)
 	for _, step := range []struct {
 		name string
 		do   func()
 	}{
-		{"killed", func() { p.kill(owner) }},
-		{"back", func() { p.runGuilds(owner); p.nodes[owner].await(t) }},
-		{"stopped", func() { p.stop(owner) }},
+		{"killed", owner.Kill},
+		{"back", func() { p.must(p.Start(owner)) }},
+		{"stopped", func() { p.must(p.Stop(owner)) }},
 	} {
 		began := time.Now()
 		step.do()
 		p.stillWorks(t, before, ann, bob)
-		t.Logf("%s is %s; its guild answered after %v", owner, step.name, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s is %s; its guild answered after %v", owner.Name, step.name, time.Since(began).Round(time.Millisecond))
 	}
 	// Who comes now sees both.
 	eve := p.person("eve")
@@ -275,19 +274,24 @@ func (p *platform) stillWorks(t *testing.T, before map[proto.Snowflake]guild.Voi
 // guildOwnerHangs stops the owner of the guild as if its host slept, and wakes it when
 // another owns the guild: what it then believes does no harm.
 func (p *platform) guildOwnerHangs(t *testing.T, ann, bob *person, ears ...*ear) {
-	owner := p.owner()
-	p.runGuilds(owner)
-	p.nodes[owner].await(t)
+	for _, n := range p.With(fleet.Guilds) {
+		if !n.Running() {
+			p.must(p.Start(n))
+		}
+	}
+	owner := p.GuildOwner(p.guild)
 	before := p.inVoice()
 	p.stillWorks(t, before, ann, bob) // it owns the guild again
 	for _, e := range ears {
 		e.fresh(t, 1)
 	}
 	began := time.Now()
-	p.suspend(owner)
+	p.must(owner.Suspend())
 	// Nobody knows what became of a call that the owner may have had, so it fails.
 	for {
-		if status, _ := p.try(http.MethodPatch, p.member(ann), map[string]any{"mute": false}); status < 300 {
+		status, _, err := p.Node("front").Admin().Try(t.Context(), http.MethodPatch, p.member(ann), map[string]any{"mute": false})
+		p.must(err)
+		if status < 300 {
 			break
 		}
 		if time.Since(began) > patience {
@@ -295,8 +299,8 @@ func (p *platform) guildOwnerHangs(t *testing.T, ann, bob *person, ears ...*ear)
 		}
 	}
 	p.stillWorks(t, before, ann, bob)
-	t.Logf("%s hangs; its guild answered after %v", owner, time.Since(began).Round(time.Millisecond))
-	p.signal(owner, syscall.SIGCONT)
+	t.Logf("%s hangs; its guild answered after %v", owner.Name, time.Since(began).Round(time.Millisecond))
+	p.must(owner.Continue())
 	// Through all of its coming back, when the guild moves to it once more.
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		p.stillWorks(t, before, ann, bob)
@@ -315,7 +319,7 @@ func (p *platform) voiceNodeDies(t *testing.T, ann, bob *person, ears ...*ear) {
 	for _, who := range []*person{ann, bob} {
 		drained(who.states)
 	}
-	p.kill(was)
+	p.Node(was).Kill()
 	for _, e := range ears {
 		e.wait(t, 100)
 		_, _, longest := e.told()

@@ -4,10 +4,7 @@
 package harness
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -28,7 +25,6 @@ type Server struct {
 	Guild proto.Snowflake
 	// Lounge and Den are two voice channels, Chat a text channel.
 	Lounge, Den, Chat proto.Snowflake
-	http              http.Client
 	cfg               node.Config
 }
 
@@ -47,13 +43,8 @@ func Start(t testing.TB, change ...func(*node.Config)) *Server {
 		t.Fatalf("server: %v", err)
 	}
 	s := &Server{Node: n, cfg: cfg}
-	t.Cleanup(func() {
-		s.http.CloseIdleConnections()
-		s.Close(context.Background())
-	})
-	var guild proto.Guild
-	s.Admin(t, http.MethodPost, "/guilds", map[string]string{"name": "Test"}, &guild)
-	s.Guild = guild.ID
+	t.Cleanup(func() { s.Close(context.Background()) })
+	s.Guild = s.admin().Guild(t, "Test")
 	s.Lounge = s.Channel(t, "lounge", proto.ChannelVoice)
 	s.Den = s.Channel(t, "den", proto.ChannelVoice)
 	s.Chat = s.Channel(t, "chat", proto.ChannelText)
@@ -75,61 +66,21 @@ func (s *Server) Restart(t testing.TB) {
 // Admin makes a call to the admin API, which must succeed.
 func (s *Server) Admin(t testing.TB, method, path string, body, answer any) {
 	t.Helper()
-	payload, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, s.URL()+"/admin/v1"+path, bytes.NewReader(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+s.AdminToken())
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := s.http.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.StatusCode >= 300 {
-		t.Fatalf("admin %s %s: %d %s", method, path, resp.StatusCode, data)
-	}
-	if answer != nil {
-		if err := json.Unmarshal(data, answer); err != nil {
-			t.Fatalf("admin %s %s: %v in %s", method, path, err, data)
-		}
-	}
+	s.admin().Call(t, method, path, body, answer)
 }
+
+func (s *Server) admin() Admin { return Admin{URL: s.URL(), Token: s.AdminToken()} }
 
 // Channel makes a channel in the server's guild.
 func (s *Server) Channel(t testing.TB, name string, kind proto.ChannelType) proto.Snowflake {
 	t.Helper()
-	var c proto.Channel
-	s.Admin(t, http.MethodPost, "/guilds/"+s.Guild.String()+"/channels", map[string]any{"name": name, "type": kind}, &c)
-	return c.ID
-}
-
-// Account is a user or a bot in the server's guild.
-type Account struct {
-	ID proto.Snowflake
-	// Token is as the Authorization header wants it.
-	Token string
+	return s.admin().Channel(t, s.Guild, name, kind, "")
 }
 
 // Bot makes a bot.
 func (s *Server) Bot(t testing.TB, name string) Account {
 	t.Helper()
-	var made struct {
-		User  proto.User `json:"user"`
-		Token string     `json:"token"`
-	}
-	s.Admin(t, http.MethodPost, "/bots", map[string]any{"name": name, "guild_id": s.Guild}, &made)
-	return Account{made.User.ID, "Bot " + made.Token}
+	return s.admin().Bot(t, s.Guild, name)
 }
 
 // Invite makes an invite to a channel and returns its code.
