@@ -13,14 +13,15 @@ import (
 
 	"hubbub.dev/hubbub/client"
 	"hubbub.dev/hubbub/proto"
+	"hubbub.dev/hubbub/test/harness"
 )
 
 func TestFirstRun(t *testing.T) {
 	s := startServer(t, checked)
 	ctx := t.Context()
 	for _, name := range []string{"Open", "Invite", "Owner", "CA", "Ports", "Data"} {
-		if !strings.Contains(s.banner.String(), "\n  "+name+" ") {
-			t.Errorf("the banner has no %q:\n%s", name, s.banner.String())
+		if !strings.Contains(s.Banner.String(), "\n  "+name+" ") {
+			t.Errorf("the banner has no %q:\n%s", name, s.Banner.String())
 		}
 	}
 	var channels []proto.Channel
@@ -172,7 +173,7 @@ func TestUsedPortsAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = udp.Close() }()
-	_, free := freePorts(t)
+	free := harness.FreePort(t, "")
 	_, used, _ := net.SplitHostPort(udp.LocalAddr().String())
 	for flag, args := range map[string][]string{
 		"--http":     {"--http", tcp.Addr().String(), "--udp-port", fmt.Sprint(free), "--workers", "1"},
@@ -187,8 +188,8 @@ func TestUsedPortsAreNamed(t *testing.T) {
 
 func TestOneServerForADataDirectory(t *testing.T) {
 	s := startServer(t, checked)
-	tcp, udp := freePorts(t)
-	_, complaint, code := run(t, s.bin, nil, "--data", s.dir, "--http", fmt.Sprintf("127.0.0.1:%d", tcp), "--udp-port", fmt.Sprint(udp))
+	port := harness.FreePort(t, "")
+	_, complaint, code := run(t, s.bin, nil, "--data", s.dir, "--http", fmt.Sprintf("127.0.0.1:%d", port), "--udp-port", fmt.Sprint(port))
 	if code != 1 || !strings.Contains(complaint, "another Hubbub is running") {
 		t.Errorf("a second server ends with %d and:\n%s", code, complaint)
 	}

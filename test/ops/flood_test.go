@@ -70,7 +70,7 @@ func (c *caller) listen(t *testing.T, other *caller) *listener {
 // resident returns the resident memory of the process and its children in KiB.
 func (s *server) resident() int {
 	s.t.Helper()
-	sum := s.residentOf(s.cmd.Process.Pid)
+	sum := s.residentOf(s.Pid())
 	for _, pid := range s.children() {
 		sum += s.residentOf(pid)
 	}

@@ -3,11 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,24 +20,11 @@ import (
 const mostLost = 5
 
 // children returns the processes that the server has started and that run.
-func (s *server) children() (pids []int) {
+func (s *server) children() []int {
 	s.t.Helper()
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	pids, err := s.Children()
 	if err != nil {
 		s.t.Fatal(err)
-	}
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for _, field := range strings.Fields(string(text)) {
-			pid, err := strconv.Atoi(field)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			pids = append(pids, pid)
-		}
 	}
 	return pids
 }
@@ -256,7 +239,7 @@ func TestMediaProcessDies(t *testing.T) {
 		}
 	})
 	fault("SIGUSR2", 0, func(int) {
-		if err := s.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		if err := s.Signal(syscall.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -7,13 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"hubbub.dev/hubbub/test/harness"
 )
 
 // patience bounds every wait for one event.
@@ -44,12 +45,7 @@ var (
 
 func build(name, cgo string, flags ...string) (string, error) {
 	path := filepath.Join(bins, name)
-	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "hubbub.dev/hubbub/cmd/hubbub")...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the binary: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, harness.Build(path, "cmd/hubbub", cgo, flags...)
 }
 
 func built(t *testing.T, which func() (string, error)) string {

@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"hubbub.dev/hubbub/proto"
+	"hubbub.dev/hubbub/test/harness"
 )
 
 // person is a guest who speaks every protocol by hand from an address of its own,
@@ -30,7 +31,7 @@ type person struct {
 	id    proto.Snowflake
 	token string
 	http  *http.Client
-	seen  transcript // REST, WebSockets, and datagrams: decrypted where they are media
+	seen  harness.Transcript // REST, WebSockets, and datagrams: decrypted where they are media
 
 	gateway, voice *wire
 	welcome        proto.ReadyData             // from the gateway

@@ -90,7 +90,7 @@ func TestNobodyLearnsAnAddress(t *testing.T) {
 		forms := map[string][]byte{
 			"text": []byte(p.addr.String()), "bytes": raw[:], "STUN form": xored[:], "hex": []byte(hex.EncodeToString(raw[:])),
 		}
-		places := map[string][]byte{"the log": s.log.Bytes(), "the metrics": []byte(metrics)}
+		places := map[string][]byte{"the log": s.Log.Bytes(), "the metrics": []byte(metrics)}
 		for _, other := range people {
 			if other != p {
 				places["what "+other.name+" was sent"] = other.seen.Bytes()
