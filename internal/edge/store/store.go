@@ -71,8 +71,9 @@ func connect(dsn string) (*sql.DB, schema.Dialect, migration, error) {
 		if err != nil {
 			return nil, nil, migration{}, fmt.Errorf("store: %w", err)
 		}
-		// Nodes of a fleet may start together; one migrates, the others wait.
-		locker, err := lock.NewPostgresSessionLocker()
+		// Nodes of a fleet may start together; one migrates, the others look every second
+		// whether it is done, for five minutes.
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 		if err != nil {
 			return nil, nil, migration{}, errors.Join(fmt.Errorf("store: %w", err), db.Close())
 		}
