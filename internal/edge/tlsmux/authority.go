@@ -41,36 +41,65 @@ type Authority struct {
 	leaves map[string]*tls.Certificate
 }
 
+// The files of an authority.
+const (
+	certFile = "ca.pem"
+	keyFile  = "ca-key.pem"
+)
+
 // OpenAuthority reads the authority of dir, or makes one.
 func OpenAuthority(dir string) (*Authority, error) {
-	a := &Authority{path: filepath.Join(dir, "ca.pem"), leaves: map[string]*tls.Certificate{}}
-	certPEM, err := os.ReadFile(a.path)
+	path := filepath.Join(dir, certFile)
+	cert, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return a, a.create(filepath.Join(dir, "ca-key.pem"))
+		return create(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("local CA: %w", err)
 	}
-	pair, err := tls.LoadX509KeyPair(a.path, filepath.Join(dir, "ca-key.pem"))
+	key, err := os.ReadFile(filepath.Join(dir, keyFile))
 	if err != nil {
-		return nil, fmt.Errorf("local CA: %s and its key do not fit (delete both to make new ones): %w", a.path, err)
-	}
-	block, _ := pem.Decode(certPEM)
-	if a.cert, err = x509.ParseCertificate(block.Bytes); err != nil {
 		return nil, fmt.Errorf("local CA: %w", err)
 	}
-	signer, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok {
-		return nil, errors.New("local CA: its key cannot sign")
+	a, err := parse(dir, cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("local CA: %s and its key do not fit (delete both to make new ones): %w", path, err)
 	}
-	a.key = signer
 	return a, nil
 }
 
-func (a *Authority) create(keyPath string) error {
+// AdoptAuthority makes another's authority, of which bundle was taken, that of dir.
+func AdoptAuthority(dir string, bundle []byte) (*Authority, error) {
+	a, err := parse(dir, bundle, bundle)
+	if err != nil {
+		return nil, fmt.Errorf("local CA: %w", err)
+	}
+	return a, a.save()
+}
+
+// parse reads an authority from PEM: the first certificate of one text, the first key
+// of the other.
+func parse(dir string, cert, key []byte) (*Authority, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("its key cannot sign")
+	}
+	if !pair.Leaf.IsCA {
+		return nil, errors.New("its certificate is not that of an authority")
+	}
+	return &Authority{
+		cert: pair.Leaf, key: signer, path: filepath.Join(dir, certFile), leaves: map[string]*tls.Certificate{},
+	}, nil
+}
+
+func create(dir string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	host, _ := os.Hostname()
 	template := &x509.Certificate{
@@ -80,23 +109,45 @@ func (a *Authority) create(keyPath string) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		return err
-	}
-	a.key = key
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+	a := &Authority{cert: cert, key: key, path: filepath.Join(dir, certFile), leaves: map[string]*tls.Certificate{}}
+	return a, a.save()
+}
+
+// save writes both files. The certificate comes last: OpenAuthority makes a new
+// authority where there is none.
+func (a *Authority) save() error {
+	key, err := a.keyPEM()
+	if err != nil {
+		return fmt.Errorf("local CA: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.path), keyFile), key, 0o600); err != nil {
 		return fmt.Errorf("local CA: %w", err)
 	}
 	if err := os.WriteFile(a.path, a.PEM(), 0o644); err != nil {
 		return fmt.Errorf("local CA: %w", err)
 	}
 	return nil
+}
+
+func (a *Authority) keyPEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// Bundle returns the certificate and the key, for AdoptAuthority. Whoever has it can
+// pose as any server to those who trust the authority.
+func (a *Authority) Bundle() ([]byte, error) {
+	key, err := a.keyPEM()
+	return append(a.PEM(), key...), err
 }
 
 // Path returns the file that clients are told to trust.

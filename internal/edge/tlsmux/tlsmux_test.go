@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
@@ -101,6 +102,50 @@ func TestAuthorityIsKept(t *testing.T) {
 	}
 	if _, err := OpenAuthority(dir); err == nil {
 		t.Error("a broken key was accepted")
+	}
+}
+
+func TestAuthorityIsAdopted(t *testing.T) {
+	a, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := a.Bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := OpenAuthority(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := AdoptAuthority(dir, bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, a, "https://"+serve(t, b)); got != "tls" {
+		t.Errorf("who trusts the one and asks the other got %q", got)
+	}
+	again, err := OpenAuthority(dir)
+	if err != nil || string(again.PEM()) != string(a.PEM()) {
+		t.Errorf("the next start has %v, %v", again, err)
+	}
+	leaf, err := a.issue("example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	for name, bad := range map[string][]byte{"nothing": nil, "half": bundle[:len(bundle)/2], "a server": server} {
+		if _, err := AdoptAuthority(dir, bad); err == nil {
+			t.Errorf("%s was adopted as an authority", name)
+		}
+	}
+	if again, err := OpenAuthority(dir); err != nil || string(again.PEM()) != string(a.PEM()) {
+		t.Errorf("what was refused is there: %v, %v", again, err)
 	}
 }
 

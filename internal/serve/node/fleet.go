@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/tlsmux"
 	"hubbub.dev/hubbub/internal/serve/discovery"
 	"hubbub.dev/hubbub/internal/serve/gateway"
 	"hubbub.dev/hubbub/internal/serve/guilds"
@@ -25,10 +27,14 @@ import (
 const (
 	// subjectKey is where nodes with a database give the key of voice tokens to those
 	// without one. Whoever is on the bus may have it: they could do all that it allows
-	// without it.
-	subjectKey = "fleet.key"
+	// without it. So it is with the local certificate authority on subjectAuthority, for
+	// they tell clients which server to go to.
+	subjectKey       = "fleet.key"
+	subjectAuthority = "fleet.authority"
 	// askAgain is how long it is until something that no node answered is asked again.
 	askAgain = 250 * time.Millisecond
+	// askPatience is how long the answer of one may take, which may have died since.
+	askPatience = 2 * time.Second
 	// numberLease is how long a node that is away keeps its numbers for ids.
 	numberLease = time.Hour
 	// healthEvery is how often the database is looked at, and ailingAfter how many
@@ -202,17 +208,50 @@ func (n *Node) openRoles(ctx context.Context) error {
 	return n.discovery.Start(n.group)
 }
 
-// tokenKey returns the key of voice tokens: from the database, or from a node that
-// has one.
+// tokenKey returns the key of voice tokens.
 func (n *Node) tokenKey(ctx context.Context) ([]byte, error) {
+	return n.shared(ctx, "voice-token", subjectKey, func() []byte {
+		b := make([]byte, 32)
+		_, _ = rand.Read(b)
+		return b
+	})
+}
+
+// openAuthority opens the local certificate authority. A fleet has one, which is that
+// of its first node, for clients to trust it once.
+func (n *Node) openAuthority(ctx context.Context) (err error) {
+	if n.authority, err = tlsmux.OpenAuthority(n.cfg.DataDir); err != nil || n.cfg.alone() {
+		return err
+	}
+	own, err := n.authority.Bundle()
+	if err != nil {
+		return err
+	}
+	bundle, err := n.shared(ctx, "local-authority", subjectAuthority, func() []byte { return own })
+	if err != nil {
+		return fmt.Errorf("local CA: %w", err)
+	}
+	if bytes.Equal(bundle, own) {
+		return nil
+	}
+	n.log.Info("the local CA is the fleet's now: it replaces what was made here", "file", n.authority.Path())
+	n.authority, err = tlsmux.AdoptAuthority(n.cfg.DataDir, bundle)
+	return err
+}
+
+// shared returns a secret of the whole fleet: from the database, where the first node
+// of all makes it, or from a node that has one.
+func (n *Node) shared(ctx context.Context, name, subject string, generate func() []byte) ([]byte, error) {
 	if n.store == nil {
 		var answer keyAnswer
 		for {
-			err := n.bus.Request(ctx, subjectKey, struct{}{}, &answer)
+			ask, cancel := context.WithTimeout(ctx, askPatience)
+			err := n.bus.Request(ask, subject, struct{}{}, &answer)
+			cancel()
 			if err == nil && len(answer.Key) > 0 {
 				return answer.Key, nil
 			}
-			if err != nil && !errors.Is(err, bus.ErrNoResponders) {
+			if err != nil && !errors.Is(err, bus.ErrNoResponders) && !errors.Is(err, context.DeadlineExceeded) {
 				return nil, err
 			}
 			if !pause(ctx, askAgain) {
@@ -220,24 +259,20 @@ func (n *Node) tokenKey(ctx context.Context) ([]byte, error) {
 			}
 		}
 	}
-	key, err := n.store.Secret(ctx, "voice-token", func() []byte {
-		b := make([]byte, 32)
-		_, _ = rand.Read(b)
-		return b
-	})
+	secret, err := n.store.Secret(ctx, name, generate)
 	if err != nil {
 		return nil, err
 	}
-	unsubscribe, err := n.bus.Subscribe(subjectKey, func(m bus.Message) {
-		if err := m.Respond(keyAnswer{key}); err != nil {
-			n.log.Warn("voice token key not given", "err", err)
+	unsubscribe, err := n.bus.Subscribe(subject, func(m bus.Message) {
+		if err := m.Respond(keyAnswer{secret}); err != nil {
+			n.log.Warn("a secret of the fleet was not given", "name", name, "err", err)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.onClose(unsubscribe)
-	return key, nil
+	return secret, nil
 }
 
 // number leases a number for the ids of a role, and keeps it.

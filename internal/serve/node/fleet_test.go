@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,6 +64,28 @@ func TestRolesApart(t *testing.T) {
 	voice.Banner(&out)
 	if s := out.String(); strings.Contains(s, "Invite") || strings.Contains(s, "Open") || !strings.Contains(s, "UDP") {
 		t.Errorf("a voice node's banner: %s", s)
+	}
+}
+
+// Who trusts one node of a fleet trusts all of them.
+func TestAFleetHasOneAuthority(t *testing.T) {
+	front, voice := both(t)
+	pem, err := os.ReadFile(front.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := os.ReadFile(voice.CAFile()); err != nil || string(other) != string(pem) {
+		t.Errorf("the voice node's authority is another: %v", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	for _, n := range []*Node{front, voice} {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(n.HTTPSURL(), "https://"), &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots})
+		if err != nil {
+			t.Errorf("%s: %v", n.Name(), err)
+			continue
+		}
+		_ = conn.Close()
 	}
 }
 

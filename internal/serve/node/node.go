@@ -88,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
 	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openPort, n.openFleet, n.openRoles, n.join, n.serve, n.greet} {
+	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openPort, n.openFleet, n.openAuthority, n.openRoles, n.join, n.serve, n.greet} {
 		if err := step(ctx); err != nil {
 			n.unwind()
 			return nil, err
@@ -271,17 +271,12 @@ func (n *Node) serve(context.Context) error {
 }
 
 func (n *Node) tlsConfig() (*tls.Config, error) {
-	a, err := tlsmux.OpenAuthority(n.cfg.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	n.authority = a
 	if n.cfg.Domain == "" {
-		return a.TLSConfig(), nil
+		return n.authority.TLSConfig(), nil
 	}
 	return tlsmux.DomainTLSConfig(n.group.Context(), tlsmux.DomainConfig{
 		Domain: n.cfg.Domain, Email: n.cfg.ACMEEmail, CA: n.cfg.ACMECA, Dir: filepath.Join(n.cfg.DataDir, "certificates"), Log: n.log,
-	}, a)
+	}, n.authority)
 }
 
 // greet makes the first guild and tells ctl where this server is.
