@@ -35,6 +35,7 @@ type life struct {
 
 	hello, begun, ready bool
 	since               time.Time
+	said                []WorkerStats // of each worker, the last
 
 	beats []uint64 // of each worker, when last looked at
 	stuck []int    // how often in a row it had not moved
@@ -53,6 +54,7 @@ func (s *Supervisor) start(path string) (*life, error) {
 	l := &life{
 		number: s.lives, process: p, inputs: run.NewMailbox[frame](inputQueue), ended: make(chan struct{}), since: time.Now(),
 		out: bufio.NewWriterSize(p.Control, 64<<10), beats: make([]uint64, len(s.memories)), stuck: make([]int, len(s.memories)),
+		said: make([]WorkerStats, len(s.memories)),
 	}
 	s.group.Go("media child reader", func(context.Context) { s.read(l) })
 	return l, nil
@@ -70,12 +72,22 @@ func (s *Supervisor) read(l *life) {
 		case f.Log != nil:
 			s.relayLog(f.Log)
 		case f.Stats != nil:
-			for i := range min(len(f.Stats), len(s.published)) {
-				s.published[i].Store(&f.Stats[i])
-			}
+			s.publish(l, f.Stats)
 		case !l.inputs.Post(f):
 			s.dropped.Inc()
 		}
+	}
+}
+
+// publish shows what the workers of a child count, with what those of earlier ones
+// counted. Of a child that is killed the last second may be missing.
+func (s *Supervisor) publish(l *life, said []WorkerStats) {
+	s.counting.Lock() // the child before may not have said its last yet
+	defer s.counting.Unlock()
+	for i := range min(len(said), len(s.published)) {
+		total := said[i].onwards(*s.published[i].Load(), l.said[i])
+		s.published[i].Store(&total)
+		l.said[i] = said[i]
 	}
 }
 

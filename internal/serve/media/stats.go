@@ -51,7 +51,8 @@ type counters struct {
 	publishedAt clock.Time
 }
 
-// WorkerStats is what one worker counted since it started, and what it has now.
+// WorkerStats is what one worker counted since it started, in whatever processes, and
+// what it has now.
 type WorkerStats struct {
 	Port       uint16 `json:"port"`
 	PacketsIn  uint64 `json:"packets_in"`
@@ -95,15 +96,39 @@ type WorkerStats struct {
 	BlockedNetworks int  `json:"blocked_networks"`
 
 	// Wait is how long a packet is waited with now, so that others leave with it, and
-	// WaitMean the mean over all packets since the start: at most, for the last of a
-	// batch came later than the first.
+	// WaitMean the mean over all packets since the start of the process: at most, for the
+	// last of a batch came later than the first.
 	Wait     float64 `json:"wait_ms"`
 	WaitMean float64 `json:"wait_mean_ms"`
 
-	// Means over what receivers reported since the start.
+	// Means over what receivers reported since the start of the process.
 	LossReported      float64 `json:"loss_reported"` // 0 to 1
 	JitterReported    float64 `json:"jitter_reported_ms"`
 	RoundTripReported float64 `json:"round_trip_reported_ms"`
+}
+
+// counters returns those of its numbers that begin at zero with each process and only
+// go up, save Drops.
+func (s *WorkerStats) counters() []*uint64 {
+	return []*uint64{
+		&s.PacketsIn, &s.BytesIn, &s.PacketsOut, &s.BytesOut, &s.Sends, &s.Refused, &s.Forwarded, &s.SendDrops,
+		&s.RelayedIn, &s.RelayedOut,
+	}
+}
+
+// onwards returns what a process says now, with its counters going on from a total that
+// had in it what the process said last.
+func (s WorkerStats) onwards(total, last WorkerStats) WorkerStats {
+	sums, before := total.counters(), last.counters()
+	for i, n := range s.counters() {
+		*n += *sums[i] - *before[i]
+	}
+	drops := make(map[string]uint64, len(s.Drops))
+	for reason, n := range s.Drops {
+		drops[reason] = n + total.Drops[reason] - last.Drops[reason]
+	}
+	s.Drops = drops
+	return s
 }
 
 // publish makes a snapshot for the other goroutines.

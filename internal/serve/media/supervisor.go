@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,7 @@ type Supervisor struct {
 	lives int
 
 	published []atomic.Pointer[WorkerStats]
+	counting  sync.Mutex // for changing published
 	pid       atomic.Int64
 	restarts  prometheus.Counter
 	dropped   prometheus.Counter
@@ -176,8 +178,7 @@ func (s *Supervisor) Addr(worker int) netip.AddrPort { return reachable(s.socket
 // same for all children.
 func (s *Supervisor) Fingerprint() string { return s.fingerprint }
 
-// Stats returns what a worker counted until at most a second ago, since its process
-// started.
+// Stats returns what a worker counted until at most a second ago, in all processes.
 func (s *Supervisor) Stats(worker int) WorkerStats { return *s.published[worker].Load() }
 
 // PID returns the process id of the child that serves, or zero.
