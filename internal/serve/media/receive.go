@@ -258,6 +258,9 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 func (w *worker) discover(now clock.Time, addr netip.AddrPort, ssrc uint32) {
 	slot, ok := w.router.FindSSRC(ssrc)
 	if !ok || w.peers[slot].browser != nil {
+		if !ok && !w.guard.Blocked(now, addr.Addr()) {
+			w.early.keep(question{ssrc: ssrc, addr: addr, at: now})
+		}
 		w.stranger(now, addr, false, strayUnknown)
 		return
 	}

@@ -294,6 +294,48 @@ func TestForgedDiscoveryAimsNothing(t *testing.T) {
 	}
 }
 
+// TestEarlyDiscoveryIsAnswered has clients ask before the worker knows them.
+func TestEarlyDiscoveryIsAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		later time.Duration
+		junk  int // questions of others meanwhile
+		want  bool
+	}{
+		"at once":                {0, 0, true},
+		"a moment later":         {100 * time.Millisecond, 10, true},
+		"too late":               {2 * time.Second, 0, false},
+		"when it was pushed out": {time.Millisecond, earlyQuestions, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			first, second := b.net.Listen(address(1)), b.net.Listen(address(2))
+			for _, s := range []*udp.Memory{first, second} {
+				b.write(s, discovery(32))
+				b.step(0)
+			}
+			for i := range c.junk {
+				b.write(b.net.Listen(address(100+i)), discovery(1<<20+uint32(i)<<4))
+				b.step(0)
+			}
+			b.step(c.later)
+			b.do(sfu.Command{Add: &sfu.AddPeer{Peer: 2, Channel: 1, SSRC: 32}})
+			b.step(0)
+			if got := b.read(first); got != nil {
+				t.Errorf("who asked before the last got %x", got)
+			}
+			if got := b.read(second); (len(got) == 74) != c.want {
+				t.Errorf("an answer of %d bytes", len(got))
+			}
+			b.do(sfu.Command{Remove: &sfu.RemovePeer{Peer: 2}})
+			b.do(sfu.Command{Add: &sfu.AddPeer{Peer: 3, Channel: 1, SSRC: 32}})
+			b.step(0)
+			if got := b.read(second); got != nil {
+				t.Errorf("a question was answered twice: %x", got)
+			}
+		})
+	}
+}
+
 // TestDoubtfulDiscoveryDisplacesNobody forges discovery from a third party and from
 // another listener's address.
 func TestDoubtfulDiscoveryDisplacesNobody(t *testing.T) {

@@ -79,6 +79,7 @@ type worker struct {
 	gather   gatherer
 	overload overload
 	guard    guard
+	early    early
 
 	attempts   int
 	attemptsAt clock.Time
@@ -275,6 +276,9 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 		*p = peer{id: c.Add.Peer, ssrc: c.Add.SSRC, from: c.Add.From}
 		if w.store != nil {
 			w.store.open(p)
+		}
+		if addr, asked := w.early.take(now, c.Add.SSRC); asked {
+			w.discover(now, addr, c.Add.SSRC)
 		}
 	case c.Native != nil:
 		w.setNative(slot, c.Native)
