@@ -9,14 +9,14 @@ FUZZTIME    ?= 3s
 # Packages without the end-to-end tests, which have the machine to themselves.
 UNIT         = $$($(GO) list ./... | grep -v /node_modules/ | grep -v 'hubbub/test')
 
-.PHONY: all build test deps lint unit fuzz web e2e clean
+.PHONY: all build test deps lint unit fuzz web e2e fleet clean
 
 all: build
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/hubbub ./cmd/hubbub
 
-test: deps lint web unit fuzz e2e
+test: deps lint web unit fuzz e2e fleet
 
 deps:
 	scripts/test-deps.sh
@@ -39,7 +39,11 @@ web:
 	scripts/check-dist.sh
 
 e2e:
-	$(GO) test -race -count=1 -p 1 -timeout 15m ./test/...
+	$(GO) test -race -count=1 -p 1 -parallel 8 -timeout 15m ./test/...
+
+# The tests of one whole server once more, on nine processes.
+fleet:
+	$(GO) test -race -count=1 -parallel 8 -timeout 10m ./test -args -fleet
 
 clean:
 	rm -rf bin

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -34,11 +33,12 @@ type wire struct {
 	ctx  context.Context
 }
 
-func dial(t *testing.T, s *harness.Server, path string) *wire {
+// dial opens a WebSocket at a path of an http URL.
+func dial(t *testing.T, base, path string) *wire {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Timeout)
 	t.Cleanup(cancel)
-	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL(), "http")+path, nil)
+	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(base, "http")+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,10 +96,10 @@ type badFrames struct {
 	want   proto.CloseCode
 }
 
-func tryBadFrames(t *testing.T, s *harness.Server, cases []badFrames) {
+func tryBadFrames(t *testing.T, base string, cases []badFrames) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			w := dial(t, s, c.path)
+			w := dial(t, base, c.path)
 			w.send(c.frames...)
 			if got := w.closed(); got != c.want {
 				t.Errorf("closed with %d, want %d", got, c.want)
@@ -119,7 +119,7 @@ func TestBadInputOnTheGateway(t *testing.T) {
 	for i := range heartbeats {
 		heartbeats[i] = `{"op":1,"d":null}`
 	}
-	tryBadFrames(t, s, []badFrames{
+	tryBadFrames(t, s.URL(), []badFrames{
 		{"no JSON", path, []string{"hello"}, proto.CloseDecodeError},
 		{"wrong types", path, []string{`{"op":2,"d":[]}`}, proto.CloseDecodeError},
 		{"op of text", path, []string{`{"op":"two"}`}, proto.CloseDecodeError},
@@ -136,7 +136,7 @@ func TestBadInputOnTheGateway(t *testing.T) {
 		{"version", "/gateway?v=3&encoding=json", nil, proto.CloseInvalidAPIVersion},
 	})
 	t.Run("wrong session", func(t *testing.T) {
-		w := dial(t, s, path)
+		w := dial(t, s.URL(), path)
 		w.send(fmt.Sprintf(`{"op":6,"d":{"token":%q,"session_id":"none","seq":3}}`, bare(bot)))
 		if d := w.until(9); string(d) != "false" {
 			t.Errorf("invalid session %s, want false", d)
@@ -144,45 +144,52 @@ func TestBadInputOnTheGateway(t *testing.T) {
 	})
 }
 
-// offer asks for a voice token and does not use it.
-func offer(t *testing.T, s *harness.Server, name string) (user proto.Snowflake, session, token string) {
+// offer asks for a voice token and does not use it. at is the URL of the voice gateway
+// that it is for.
+func offer(t *testing.T, s *harness.Server, name string) (user proto.Snowflake, session, token, at string) {
 	t.Helper()
 	bot := s.Bot(t, name)
 	g := s.Connect(t, s.Client(t, bot.Token, ""))
-	tokens := make(chan string, 1)
-	client.On(g, client.VoiceServerUpdate, func(u proto.VoiceServerUpdateData) { tokens <- u.Token })
+	offers := make(chan proto.VoiceServerUpdateData, 1)
+	client.On(g, client.VoiceServerUpdate, func(u proto.VoiceServerUpdateData) { offers <- u })
 	if err := g.Send(proto.OpVoiceStateUpdate, proto.VoiceStateUpdateData{GuildID: s.Guild, ChannelID: &s.Lounge}); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case token = <-tokens:
+	case o := <-offers:
+		if o.Endpoint == nil {
+			t.Fatal("no voice endpoint")
+		}
+		return bot.ID, g.SessionID(), o.Token, "http://" + *o.Endpoint
 	case <-time.After(harness.Timeout):
 		t.Fatal("no voice token")
 	}
-	return bot.ID, g.SessionID(), token
+	return 0, "", "", ""
+}
+
+// identifyVoice returns what a client of the voice gateway says first.
+func identifyVoice(guild, channel, user proto.Snowflake, session, token string) string {
+	return fmt.Sprintf(`{"op":0,"d":{"server_id":"%d","channel_id":"%d","user_id":"%d","session_id":%q,"token":%q}}`, guild, channel, user, session, token)
 }
 
 func TestBadInputOnTheVoiceGateway(t *testing.T) {
 	s := harness.Start(t)
-	user, session, token := offer(t, s, "bot")
-	identify := func(guild, channel, user proto.Snowflake, session, token string) string {
-		return fmt.Sprintf(`{"op":0,"d":{"server_id":"%d","channel_id":"%d","user_id":"%d","session_id":%q,"token":%q}}`, guild, channel, user, session, token)
-	}
-	good := identify(s.Guild, s.Lounge, user, session, token)
+	user, session, token, at := offer(t, s, "bot")
+	good := identifyVoice(s.Guild, s.Lounge, user, session, token)
 	const path = "/?v=9"
 	heartbeats := make([]string, 300)
 	for i := range heartbeats {
 		heartbeats[i] = `{"op":3,"d":{"t":1,"seq_ack":0}}`
 	}
-	tryBadFrames(t, s, []badFrames{
+	tryBadFrames(t, at, []badFrames{
 		{"no JSON", path, []string{"hello"}, proto.VoiceCloseDecodeError},
 		{"wrong types", path, []string{`{"op":0,"d":7}`}, proto.VoiceCloseBadRequest},
 		{"oversize", path, []string{`{"op":0,"d":"` + strings.Repeat("x", 40000) + `"}`}, proto.VoiceCloseDecodeError},
 		{"before identify", path, []string{`{"op":5,"d":{"speaking":1,"ssrc":1,"delay":0}}`}, proto.VoiceCloseNotAuthenticated},
-		{"wrong token", path, []string{identify(s.Guild, s.Lounge, user, session, "wrong")}, proto.VoiceCloseAuthenticationFailed},
-		{"token changed", path, []string{identify(s.Guild, s.Lounge, user, session, token[:40]+"AAAA"+token[44:])}, proto.VoiceCloseAuthenticationFailed},
-		{"other user", path, []string{identify(s.Guild, s.Lounge, user+1, session, token)}, proto.VoiceCloseAuthenticationFailed},
-		{"wrong session", path, []string{identify(s.Guild, s.Lounge, user, "none", token)}, proto.VoiceCloseSessionInvalid},
+		{"wrong token", path, []string{identifyVoice(s.Guild, s.Lounge, user, session, "wrong")}, proto.VoiceCloseAuthenticationFailed},
+		{"token changed", path, []string{identifyVoice(s.Guild, s.Lounge, user, session, token[:40]+"AAAA"+token[44:])}, proto.VoiceCloseAuthenticationFailed},
+		{"other user", path, []string{identifyVoice(s.Guild, s.Lounge, user+1, session, token)}, proto.VoiceCloseAuthenticationFailed},
+		{"wrong session", path, []string{identifyVoice(s.Guild, s.Lounge, user, "none", token)}, proto.VoiceCloseSessionInvalid},
 		{"resume of nothing", path, []string{fmt.Sprintf(`{"op":7,"d":{"server_id":"%d","channel_id":"%d","session_id":"none","token":%q,"seq_ack":1}}`, s.Guild, s.Lounge, token)}, proto.VoiceCloseSessionInvalid},
 		{"unknown opcode", path, []string{good, `{"op":99,"d":{}}`}, proto.VoiceCloseUnknownOpcode},
 		{"twice", path, []string{good, good}, proto.VoiceCloseAlreadyAuthenticated},
@@ -256,9 +263,9 @@ type rawPeer struct {
 
 func newRawPeer(t *testing.T, s *harness.Server, name string) *rawPeer {
 	t.Helper()
-	user, session, token := offer(t, s, name)
-	w := dial(t, s, "/?v=9")
-	w.send(fmt.Sprintf(`{"op":0,"d":{"server_id":"%d","channel_id":"%d","user_id":"%d","session_id":%q,"token":%q}}`, s.Guild, s.Lounge, user, session, token))
+	user, session, token, at := offer(t, s, name)
+	w := dial(t, at, "/?v=9")
+	w.send(identifyVoice(s.Guild, s.Lounge, user, session, token))
 	var ready proto.VoiceReady
 	if err := json.Unmarshal(w.until(2), &ready); err != nil {
 		t.Fatal(err)
@@ -315,9 +322,29 @@ func TestReplayedAndForgedPackets(t *testing.T) {
 	s := harness.Start(t)
 	_, v := s.Join(t, "listener", s.Lounge, client.VoiceOptions{})
 	p := newRawPeer(t, s, "raw")
+	var sequence uint16
+	next := func(n byte) []byte {
+		sequence++
+		return p.packet(sequence, []byte{0xF8, n, 1, 2, 3})
+	}
+	heard := p.heardBy(v)
+	// The worker may learn the key a moment after the client.
+	const hello = 255
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit, there := time.After(harness.Timeout), false; !there; {
+		p.send(t, next(hello))
+		select {
+		case <-heard:
+			there = true
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("nothing arrives")
+		}
+	}
 	var sent [][]byte
-	for i := range uint16(20) {
-		b := p.packet(i, []byte{0xF8, byte(i), 1, 2, 3})
+	for i := range byte(20) {
+		b := next(i)
 		sent = append(sent, b)
 		forged := bytes.Clone(b)
 		forged[len(forged)-10] ^= 1
@@ -326,48 +353,58 @@ func TestReplayedAndForgedPackets(t *testing.T) {
 	p.send(t, sent...)
 	p.send(t, sent...)
 	// One more packet, which comes after all of those were dealt with.
-	p.send(t, p.packet(20, []byte{0xF8, 20, 1, 2, 3}))
+	p.send(t, next(20))
 	limit := time.After(harness.Timeout)
 	for want := byte(0); want <= 20; {
 		select {
-		case got := <-v.Packets():
-			if got.UserID != p.user {
-				continue
+		case got := <-heard:
+			switch {
+			case got == hello && want == 0:
+			case got != want:
+				t.Fatalf("heard packet %d, want %d", got, want)
+			default:
+				want++
 			}
-			if got.Opus[1] != want {
-				t.Fatalf("heard packet %d, want %d", got.Opus[1], want)
-			}
-			want++
 		case <-limit:
 			t.Fatalf("packet %d did not arrive", want)
 		}
 	}
 }
 
-// heap returns what is in use after a collection.
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
+// heardBy returns the numbers of the peer's packets that a listener hears, until the
+// listener leaves.
+func (p *rawPeer) heardBy(v *client.Voice) <-chan byte {
+	heard := make(chan byte, 1000)
+	go func() {
+		for got := range v.Packets() {
+			if got.UserID == p.user {
+				heard <- got.Opus[1]
+			}
+		}
+	}()
+	return heard
 }
 
-// flat fails if f leaves the process bigger: f runs once to warm up, and then
-// again.
-func flat(t *testing.T, f func()) {
+// flat fails if f leaves the server bigger: f runs once to warm up, and then again.
+func flat(t *testing.T, s *harness.Server, f func()) {
 	t.Helper()
 	f()
-	before := heap()
+	before, slack := s.Memory(t)
 	f()
-	limit := time.Now().Add(harness.Timeout)
-	var after uint64
-	for time.Now().Before(limit) { // goroutines of closed connections take a moment
-		if after = heap(); after < before+2<<20 {
+	end, tick := time.After(harness.Timeout), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for { // goroutines of closed connections take a moment
+		after, _ := s.Memory(t)
+		if after < before+slack {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Errorf("memory grew from %d to %d KiB", before>>10, after>>10)
 			return
 		}
 	}
-	t.Errorf("memory grew from %d to %d KiB", before>>10, after>>10)
 }
 
 // Floods of datagrams from nobody are met with silence, and a call goes on.
@@ -376,14 +413,14 @@ func TestUDPFlood(t *testing.T) {
 	speaker, a := s.Join(t, "speaker", s.Lounge, client.VoiceOptions{})
 	_, b := s.Join(t, "listener", s.Lounge, client.VoiceOptions{})
 	harness.Speak(t, a, harness.JFK)
-	addr := fmt.Sprintf("127.0.0.1:%d", s.MediaPort(0))
+	addr := s.MediaAddr(t, speaker.ID)
 	random := rand.New(rand.NewPCG(1, 2))
 	conn, err := net.Dial("udp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	flat(t, func() {
+	flat(t, s, func() {
 		pkt := make([]byte, 1200)
 		for range 20000 {
 			n := 1 + random.IntN(len(pkt))
@@ -419,10 +456,10 @@ func TestUDPFlood(t *testing.T) {
 func TestBadConnectionsLeaveNothing(t *testing.T) {
 	s := harness.Start(t)
 	bot := s.Bot(t, "bot")
-	attempt := func(path string, frames ...string) {
+	attempt := func(base, path string, frames ...string) {
 		ctx, cancel := context.WithTimeout(t.Context(), harness.Timeout)
 		defer cancel()
-		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL(), "http")+path, nil)
+		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(base, "http")+path, nil)
 		if err != nil {
 			return // a limit on connections is an answer too
 		}
@@ -436,12 +473,12 @@ func TestBadConnectionsLeaveNothing(t *testing.T) {
 			}
 		}
 	}
-	flat(t, func() {
+	flat(t, s, func() {
 		for range 300 {
-			attempt("/gateway?v=10&encoding=json", "nonsense")
-			attempt("/gateway?v=10&encoding=json", `{"op":2,"d":{"token":"MTIz.AAAA.bbbb","properties":{},"intents":1}}`)
-			attempt("/?v=9", "nonsense")
-			attempt("/?v=9", `{"op":0,"d":{"server_id":"1","channel_id":"2","user_id":"3","session_id":"s","token":"t"}}`)
+			attempt(s.URL(), "/gateway?v=10&encoding=json", "nonsense")
+			attempt(s.URL(), "/gateway?v=10&encoding=json", `{"op":2,"d":{"token":"MTIz.AAAA.bbbb","properties":{},"intents":1}}`)
+			attempt(s.VoiceURL(), "/?v=9", "nonsense")
+			attempt(s.VoiceURL(), "/?v=9", `{"op":0,"d":{"server_id":"1","channel_id":"2","user_id":"3","session_id":"s","token":"t"}}`)
 		}
 	})
 	// After all that, the server still serves.

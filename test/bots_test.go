@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/client/audio"
-	"hubbub.dev/hubbub/internal/serve/node"
 	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/bots/report"
 	"hubbub.dev/hubbub/test/browser"
@@ -72,7 +71,7 @@ func (b *botProcess) read(out io.Reader) {
 }
 
 // next returns the bot's next line of one kind.
-func (b *botProcess) next(t *testing.T, event string) report.Line {
+func (b *botProcess) next(t testing.TB, event string) report.Line {
 	t.Helper()
 	limit := time.After(harness.Timeout)
 	for {
@@ -92,17 +91,19 @@ func (b *botProcess) next(t *testing.T, event string) report.Line {
 	}
 }
 
-// hear returns the next seconds that the bot hears of a user.
-func (b *botProcess) hear(t *testing.T, user proto.Snowflake, seconds float64) audio.PCM {
-	t.Helper()
-	ear := harness.NewEar(t)
-	for n := uint16(0); ear.Seconds() < seconds; {
-		if l := b.next(t, "opus"); l.User == user.String() {
-			ear.Hear(t, n, uint32(n)*audio.FrameSamples, l.Data)
-			n++
+// at captures the next seconds that the bot hears of a user.
+func (b *botProcess) at(user proto.Snowflake, seconds float64) func(testing.TB) audio.PCM {
+	return func(t testing.TB) audio.PCM {
+		t.Helper()
+		ear := harness.NewEar(t)
+		for n := uint16(0); ear.Seconds() < seconds; {
+			if l := b.next(t, "opus"); l.User == user.String() {
+				ear.Hear(t, n, uint32(n)*audio.FrameSamples, l.Data)
+				n++
+			}
 		}
+		return ear.PCM
 	}
-	return ear.PCM
 }
 
 // build compiles a bot without the race detector, whatever the test runs with.
@@ -133,7 +134,7 @@ func TestThirdPartyLibraries(t *testing.T) {
 		{name: "discordgo", command: func(t *testing.T) []string { return []string{build(t, "discordgo")} }},
 	}
 	t.Run("legacy", func(t *testing.T) {
-		tryLibraries(t, harness.Start(t, func(c *node.Config) { c.LegacyEncryption = true }), legacy)
+		tryLibraries(t, harness.Start(t, harness.Settings{LegacyEncryption: true}), legacy)
 	})
 }
 
@@ -163,8 +164,10 @@ func tryLibraries(t *testing.T, s *harness.Server, libraries []library) {
 			}, l.command(t)...)
 			t.Log(b.next(t, "ready").Message)
 			b.next(t, "playing")
-			harness.Hears(t, "the bot at the page", func() audio.PCM { return page.Capture(t, account.ID, 5) }, harness.LJSpeech, harness.JFK)
-			harness.Hears(t, "the page at the bot", func() audio.PCM { return b.hear(t, me, 5) }, harness.JFK, harness.LJSpeech)
+			harness.HearAll(t,
+				harness.Sound{Who: "the bot at the page", Capture: page.At(account.ID, 5), Want: harness.LJSpeech, Other: harness.JFK},
+				harness.Sound{Who: "the page at the bot", Capture: b.at(me, 5), Want: harness.JFK, Other: harness.LJSpeech},
+			)
 		})
 	}
 }

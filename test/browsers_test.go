@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"hubbub.dev/hubbub/client"
-	"hubbub.dev/hubbub/client/audio"
 	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/browser"
 	"hubbub.dev/hubbub/test/harness"
@@ -39,13 +38,17 @@ func TestBrowsersTalk(t *testing.T) {
 			ann := enter(t, s, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), "Ann")
 			bob := enter(t, s, second(t, browser.Options{Microphone: harness.WAV48(t, harness.LJSpeech)}), "Bob")
 			atAnn, atBob := others(t, ann, 1)[0], others(t, bob, 1)[0]
-			harness.Hears(t, "Bob at Ann", func() audio.PCM { return ann.Capture(t, atAnn, 5) }, harness.LJSpeech, harness.JFK)
-			harness.Hears(t, "Ann at Bob", func() audio.PCM { return bob.Capture(t, atBob, 5) }, harness.JFK, harness.LJSpeech)
+			harness.HearAll(t,
+				harness.Sound{Who: "Bob at Ann", Capture: ann.At(atAnn, 5), Want: harness.LJSpeech, Other: harness.JFK},
+				harness.Sound{Who: "Ann at Bob", Capture: bob.At(atBob, 5), Want: harness.JFK, Other: harness.LJSpeech},
+			)
 
 			cy, v := s.Join(t, "cy", s.Lounge, client.VoiceOptions{})
 			harness.Speak(t, v, harness.JFK)
-			harness.Hears(t, "Bob at Cy", func() audio.PCM { return harness.Listen(t, v, atAnn, 4) }, harness.LJSpeech, harness.JFK)
-			harness.Hears(t, "Cy at Bob", func() audio.PCM { return bob.Capture(t, cy.ID, 4) }, harness.JFK, harness.LJSpeech)
+			harness.HearAll(t,
+				harness.Sound{Who: "Bob at Cy", Capture: harness.At(v, atAnn, 4), Want: harness.LJSpeech, Other: harness.JFK},
+				harness.Sound{Who: "Cy at Bob", Capture: bob.At(cy.ID, 4), Want: harness.JFK, Other: harness.LJSpeech},
+			)
 		})
 	}
 }

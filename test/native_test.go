@@ -1,10 +1,14 @@
 package test
 
 import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	"hubbub.dev/hubbub/client"
-	"hubbub.dev/hubbub/client/audio"
 	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/harness"
 )
@@ -16,6 +20,40 @@ func TestNativeClientsTalk(t *testing.T) {
 	bob, b := s.Join(t, "bob", s.Lounge, client.VoiceOptions{Mode: proto.ModeXChaCha20})
 	harness.Speak(t, a, harness.JFK)
 	harness.Speak(t, b, harness.LJSpeech)
-	harness.Hears(t, "ann at bob", func() audio.PCM { return harness.Listen(t, b, ann.ID, 4) }, harness.JFK, harness.LJSpeech)
-	harness.Hears(t, "bob at ann", func() audio.PCM { return harness.Listen(t, a, bob.ID, 4) }, harness.LJSpeech, harness.JFK)
+	harness.HearAll(t,
+		harness.Sound{Who: "ann at bob", Capture: harness.At(b, ann.ID, 4), Want: harness.JFK, Other: harness.LJSpeech},
+		harness.Sound{Who: "bob at ann", Capture: harness.At(a, bob.ID, 4), Want: harness.LJSpeech, Other: harness.JFK},
+	)
+}
+
+// Libraries ask for their address once, the moment they are told where to, and wait for
+// the answer.
+func TestDiscoveryIsAnsweredAtOnce(t *testing.T) {
+	s := harness.Start(t)
+	user, session, token, at := offer(t, s, "bot")
+	for round := range 10 {
+		w := dial(t, at, "/?v=8")
+		w.send(identifyVoice(s.Guild, s.Lounge, user, session, token))
+		var ready proto.VoiceReady
+		if err := json.Unmarshal(w.until(int(proto.VoiceOpReady)), &ready); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("udp", net.JoinHostPort(ready.IP, fmt.Sprint(ready.Port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := make([]byte, 74)
+		binary.BigEndian.PutUint32(request, 1<<16|70)
+		binary.BigEndian.PutUint32(request[4:], ready.SSRC)
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		n, err := conn.Read(request)
+		_ = conn.Close()
+		if err != nil || n != len(request) {
+			t.Fatalf("round %d: %d bytes, %v", round, n, err)
+		}
+		_ = w.conn.CloseNow()
+	}
 }

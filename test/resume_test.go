@@ -59,7 +59,7 @@ func missing(v *client.Voice, user proto.Snowflake, done <-chan struct{}) (heard
 // event is lost, and media does not pause.
 func TestResumeWhileMediaFlows(t *testing.T) {
 	s := harness.Start(t)
-	proxy := harness.NewProxy(t, s.URL())
+	proxy := s.Proxy(t)
 	bot := s.Bot(t, "ann")
 	c := s.Client(t, bot.Token, "https://"+proxy.Addr())
 	g := c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice | proto.IntentGuildMessages | proto.IntentMessageContent})
@@ -133,7 +133,7 @@ func TestResumeWhileMediaFlows(t *testing.T) {
 // A browser keeps its PeerConnection over the same cut.
 func TestBrowserResumesWhileMediaFlows(t *testing.T) {
 	s := harness.Start(t)
-	proxy := harness.NewProxy(t, s.URL())
+	proxy := s.Proxy(t)
 	page := browser.Enter(t, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}),
 		"http://"+proxy.Addr(), s.Invite(t, s.Chat), "Ann")
 	page.Join(t, s.Lounge)

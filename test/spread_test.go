@@ -1,10 +1,8 @@
 package test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,32 +10,19 @@ import (
 
 	"hubbub.dev/hubbub/client"
 	"hubbub.dev/hubbub/client/audio"
-	"hubbub.dev/hubbub/internal/serve/node"
 	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/harness"
 )
 
-// gauges returns a metric of each of two media workers.
-func gauges(t *testing.T, s *harness.Server, name string) (out [2]float64) {
+// gauges returns a metric of each of the two media workers where a user is.
+func gauges(t *testing.T, s *harness.Server, user proto.Snowflake, name string) (out [2]float64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), harness.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+s.AdminToken())
-	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
 	found := 0
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	for line := range strings.Lines(s.VoiceMetrics(t, user)) {
 		for worker := range out {
-			if text, ok := strings.CutPrefix(lines.Text(), fmt.Sprintf(`hubbub_media_%s{worker="%d"} `, name, worker)); ok {
-				if out[worker], err = strconv.ParseFloat(text, 64); err != nil {
+			if text, ok := strings.CutPrefix(line, fmt.Sprintf(`hubbub_media_%s{worker="%d"} `, name, worker)); ok {
+				var err error
+				if out[worker], err = strconv.ParseFloat(strings.TrimSpace(text), 64); err != nil {
 					t.Fatal(err)
 				}
 				found++
@@ -45,17 +30,18 @@ func gauges(t *testing.T, s *harness.Server, name string) (out [2]float64) {
 		}
 	}
 	if found != len(out) {
-		t.Fatalf("%s of %d workers: %s", name, found, resp.Status)
+		t.Fatalf("%s of %d workers", name, found)
 	}
 	return out
 }
 
-// gauged waits until a metric is so; workers publish theirs once a second.
-func gauged(t *testing.T, s *harness.Server, name string, want func([2]float64) bool) {
+// gauged waits until a metric is so where a user is; workers publish theirs once a
+// second.
+func gauged(t *testing.T, s *harness.Server, user proto.Snowflake, name string, want func([2]float64) bool) {
 	t.Helper()
 	end, tick := time.After(harness.Timeout), time.NewTicker(100*time.Millisecond)
 	defer tick.Stop()
-	for got := gauges(t, s, name); !want(got); got = gauges(t, s, name) {
+	for got := gauges(t, s, user, name); !want(got); got = gauges(t, s, user, name) {
 		select {
 		case <-tick.C:
 		case <-end:
@@ -66,7 +52,7 @@ func gauged(t *testing.T, s *harness.Server, name string, want func([2]float64) 
 
 // A channel with more people than one worker takes is still one channel.
 func TestChannelOnTwoWorkers(t *testing.T) {
-	s := harness.Start(t, func(c *node.Config) { c.Workers, c.SpreadFrom = 2, 2 })
+	s := harness.Start(t, harness.Settings{Spread: true})
 	ann, a := s.Join(t, "ann", s.Lounge, client.VoiceOptions{})
 	harness.Speak(t, a, harness.JFK)
 	type listener struct {
@@ -80,11 +66,15 @@ func TestChannelOnTwoWorkers(t *testing.T) {
 		listeners = append(listeners, listener{account, v})
 		harness.Listen(t, v, ann.ID, 0.5)
 	}
-	gauged(t, s, "peers", func(n [2]float64) bool { return n == [2]float64{4, 3} })
-	gauged(t, s, "relays", func(n [2]float64) bool { return n == [2]float64{1, 1} })
+	gauged(t, s, ann.ID, "peers", func(n [2]float64) bool { return n == [2]float64{4, 3} })
+	gauged(t, s, ann.ID, "relays", func(n [2]float64) bool { return n == [2]float64{1, 1} })
+	var sounds []harness.Sound
 	for i, l := range listeners {
-		harness.Hears(t, fmt.Sprint("ann at listener ", i), func() audio.PCM { return harness.Listen(t, l.Voice, ann.ID, 3) }, harness.JFK, harness.LJSpeech)
+		sounds = append(sounds, harness.Sound{
+			Who: fmt.Sprint("ann at listener ", i), Capture: harness.At(l.Voice, ann.ID, 3), Want: harness.JFK, Other: harness.LJSpeech,
+		})
 	}
+	harness.HearAll(t, sounds...)
 
 	// The third to come is the first on the second worker.
 	far, near := listeners[1], listeners[0]
@@ -100,7 +90,7 @@ func TestChannelOnTwoWorkers(t *testing.T) {
 	s.Moderate(t, far.ID, map[string]any{"deaf": true})
 	harness.Silent(t, far.Voice, ann.ID, quiet)
 	stop()
-	gauged(t, s, "relayed_received_total", func(n [2]float64) bool { return n[0] > 0 && n[1] > 0 })
+	gauged(t, s, ann.ID, "relayed_received_total", func(n [2]float64) bool { return n[0] > 0 && n[1] > 0 })
 
 	// Once the second worker has nobody of it, the channel is on one again.
 	for _, l := range listeners {
@@ -110,7 +100,7 @@ func TestChannelOnTwoWorkers(t *testing.T) {
 		}
 		cancel()
 	}
-	gauged(t, s, "relays", func(n [2]float64) bool { return n == [2]float64{} })
+	gauged(t, s, ann.ID, "relays", func(n [2]float64) bool { return n == [2]float64{} })
 	_, again := s.Join(t, "again", s.Lounge, client.VoiceOptions{})
 	harness.Listen(t, again, ann.ID, 0.5)
 }

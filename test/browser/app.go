@@ -108,6 +108,11 @@ func (a *App) do(t testing.TB, step func(context.Context) error) {
 	t.Fatalf("%s: %v\nThe page says:\n%s", a.Name(), err, text)
 }
 
+// At captures the next seconds that the page receives from a user.
+func (a *App) At(user proto.Snowflake, seconds float64) func(testing.TB) audio.PCM {
+	return func(t testing.TB) audio.PCM { return a.Capture(t, user, seconds) }
+}
+
 // Capture records what the page receives from a user.
 func (a *App) Capture(t testing.TB, user proto.Snowflake, seconds float64) audio.PCM {
 	t.Helper()

@@ -153,10 +153,20 @@ func (f *Fleet) node(i int, spec NodeSpec) (*FleetNode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.place(i); err != nil {
+		return nil, err
+	}
+	n := &FleetNode{Spec: spec, Data: filepath.Join(f.cfg.Dir, spec.Name), Roles: roles}
+	n.Process = &Process{Name: spec.Name, Path: f.Binary, Wrap: spec.Wrap, Ready: "  Data "}
+	return n, os.MkdirAll(n.Data, 0o700)
+}
+
+// place gives the i-th node addresses, where it has none.
+func (spec *NodeSpec) place(i int) (err error) {
 	host := fmt.Sprintf("127.0.0.%d", 11+i)
 	if spec.HTTP != "" {
 		if host, _, err = net.SplitHostPort(spec.HTTP); err != nil {
-			return nil, err
+			return err
 		}
 		if spec.Cluster == "" {
 			spec.Cluster = net.JoinHostPort(host, "6222")
@@ -166,14 +176,12 @@ func (f *Fleet) node(i int, spec NodeSpec) (*FleetNode, error) {
 		if *address == "" {
 			port, err := FreePorts(host)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			*address = net.JoinHostPort(host, strconv.Itoa(port))
 		}
 	}
-	n := &FleetNode{Spec: spec, Data: filepath.Join(f.cfg.Dir, spec.Name), Roles: roles}
-	n.Process = &Process{Name: spec.Name, Path: f.Binary, Wrap: spec.Wrap, Ready: "  Data "}
-	return n, os.MkdirAll(n.Data, 0o700)
+	return nil
 }
 
 // secret writes the secret of the bus and returns its file.

@@ -22,19 +22,30 @@ type Proxy struct {
 // NewProxy forwards to the host and port of a URL until the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, host, _ := strings.Cut(target, "://")
+	p, err := openProxy(host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, host, _ := strings.Cut(target, "://")
-	p := &Proxy{listener: l, target: host, conns: map[net.Conn]bool{}}
-	p.tasks.Go(p.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.Cut()
-		p.tasks.Wait()
-	})
+	t.Cleanup(p.close)
 	return p
+}
+
+// openProxy forwards to a host and port until it is closed.
+func openProxy(target string) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p.tasks.Go(p.accept)
+	return p, nil
+}
+
+func (p *Proxy) close() {
+	_ = p.listener.Close()
+	p.Cut()
+	p.tasks.Wait()
 }
 
 // Addr is the host and port to dial instead of the target.

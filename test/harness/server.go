@@ -5,13 +5,19 @@ package harness
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"hubbub.dev/hubbub/client"
+	"hubbub.dev/hubbub/internal/core/fleet"
+	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/serve/node"
 	"hubbub.dev/hubbub/proto"
 )
@@ -19,48 +25,225 @@ import (
 // Timeout bounds every single step of a test.
 const Timeout = 20 * time.Second
 
-// Server is a whole platform in this process, on ports of its own.
-type Server struct {
-	*node.Node
-	Guild proto.Snowflake
-	// Lounge and Den are two voice channels, Chat a text channel.
-	Lounge, Den, Chat proto.Snowflake
-	cfg               node.Config
+// Settings are what a test may want otherwise than usual.
+type Settings struct {
+	LegacyEncryption bool
+	// Spread has two media workers, and the third of a channel on the second.
+	Spread bool
 }
 
-// Start runs a server until the test ends. change may set its configuration.
-func Start(t testing.TB, change ...func(*node.Config)) *Server {
+// place is a node that clients come to: one of a fleet, or this process's.
+type place interface {
+	URL() string
+	HTTPSURL() string
+	CAFile() string
+	AdminToken() string
+}
+
+// Server is a whole platform with a guild of the test's own: in this process, on ports
+// of its own, or after UseFleet a fleet that all tests share. Clients of a fleet come
+// to its gateways in turn, and so do calls of the admin API.
+type Server struct {
+	Guild proto.Snowflake
+	// Lounge and Den are two voice channels, Chat a text channel. In a fleet the voice
+	// channels are in different regions, and so on different voice nodes.
+	Lounge, Den, Chat proto.Snowflake
+
+	node  *node.Node // nil for a fleet
+	cfg   node.Config
+	fleet *sharedFleet // nil for one process
+	turn  int
+}
+
+// Start runs a server until the test ends.
+func Start(t testing.TB, settings ...Settings) *Server {
 	t.Helper()
-	cfg := node.Config{
-		DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Registration: "open",
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+	var want Settings
+	if len(settings) > 0 {
+		want = settings[0]
 	}
-	for _, f := range change {
-		f(&cfg)
+	s := &Server{fleet: shared}
+	lounge, den := "", ""
+	if s.fleet != nil {
+		s.fleet.watch(t)
+		lounge, den = RegionNorth, RegionSouth
+		if want != (Settings{}) {
+			lounge = RegionSouth // whose node has all of them
+		}
+	} else {
+		s.start(t, want)
 	}
-	n, err := node.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatalf("server: %v", err)
-	}
-	s := &Server{Node: n, cfg: cfg}
-	t.Cleanup(func() { s.Close(context.Background()) })
 	s.Guild = s.admin().Guild(t, "Test")
-	s.Lounge = s.Channel(t, "lounge", proto.ChannelVoice)
-	s.Den = s.Channel(t, "den", proto.ChannelVoice)
-	s.Chat = s.Channel(t, "chat", proto.ChannelText)
+	s.Lounge = s.admin().Channel(t, s.Guild, "lounge", proto.ChannelVoice, lounge)
+	s.Den = s.admin().Channel(t, s.Guild, "den", proto.ChannelVoice, den)
+	s.Chat = s.admin().Channel(t, s.Guild, "chat", proto.ChannelText, "")
 	return s
 }
 
-// Restart ends the server and starts another on the same data and TCP port.
-func (s *Server) Restart(t testing.TB) {
+// start runs the server in this process.
+func (s *Server) start(t testing.TB, want Settings) {
 	t.Helper()
-	s.cfg.HTTP = strings.TrimPrefix(s.URL(), "http://")
-	s.Close(t.Context())
+	s.cfg = node.Config{
+		DataDir: t.TempDir(), HTTP: "127.0.0.1:0", UDPPort: -1, Registration: "open",
+		LegacyEncryption: want.LegacyEncryption,
+		Log:              slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+	if want.Spread {
+		s.cfg.Workers, s.cfg.SpreadFrom = 2, 2
+	}
 	n, err := node.Start(t.Context(), s.cfg)
 	if err != nil {
 		t.Fatalf("server: %v", err)
 	}
-	s.Node = n
+	s.node = n
+	t.Cleanup(func() { s.node.Close(context.Background()) })
+}
+
+// Restart ends the server and starts another on the same data and TCP port. All nodes
+// of a fleet end at once and start at once.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	if s.fleet != nil {
+		if err := errors.Join(s.fleet.Stop(s.fleet.Nodes...), s.fleet.Start(s.fleet.Nodes...)); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	s.cfg.HTTP = strings.TrimPrefix(s.URL(), "http://")
+	s.node.Close(t.Context())
+	n, err := node.Start(t.Context(), s.cfg)
+	if err != nil {
+		t.Fatalf("server: %v", err)
+	}
+	s.node = n
+}
+
+// front returns the node whose turn it is to be a client's.
+func (s *Server) front() place {
+	if s.fleet == nil {
+		return s.node
+	}
+	s.turn++
+	fronts := s.fleet.With(fleet.Gateway)
+	return fronts[s.turn%len(fronts)]
+}
+
+// URL returns where clients come to in plain HTTP: of a fleet the next gateway's.
+func (s *Server) URL() string { return s.front().URL() }
+
+// HTTPSURL returns the same over TLS.
+func (s *Server) HTTPSURL() string { return s.front().HTTPSURL() }
+
+// CAFile returns the certificate of the authority that all of the server is trusted by.
+func (s *Server) CAFile() string { return s.front().CAFile() }
+
+// voice returns the node that a user is in voice on.
+func (s *Server) voice(t testing.TB, user proto.Snowflake) place {
+	t.Helper()
+	if s.fleet == nil {
+		return s.node
+	}
+	var list []guild.VoiceListEntry
+	s.Admin(t, http.MethodGet, "/voice", nil, &list)
+	for _, e := range list {
+		if e.User == user {
+			return s.fleet.Node(e.Node)
+		}
+	}
+	t.Fatalf("%d is not in voice", user)
+	return nil
+}
+
+// VoiceURL returns where clients reach a voice gateway in plain HTTP: of a fleet any.
+func (s *Server) VoiceURL() string {
+	if s.fleet == nil {
+		return s.URL()
+	}
+	return s.fleet.With(fleet.Voice)[0].URL()
+}
+
+// MediaAddr returns where the first media worker of the node is that a user is in
+// voice on.
+func (s *Server) MediaAddr(t testing.TB, user proto.Snowflake) string {
+	t.Helper()
+	port := 0
+	switch n := s.voice(t, user).(type) {
+	case *node.Node:
+		port = int(n.MediaPort(0))
+	case *FleetNode:
+		port = n.MediaPorts()[0]
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// VoiceMetrics returns the metrics of the node that a user is in voice on, as text.
+func (s *Server) VoiceMetrics(t testing.TB, user proto.Snowflake) string {
+	t.Helper()
+	n := s.voice(t, user)
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+n.AdminToken())
+	resp, err := once.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("metrics: %s, %v", resp.Status, err)
+	}
+	return string(text)
+}
+
+// Memory returns how many bytes the server takes, and by how many that may rise and
+// fall while nothing grows. Of this process it is the heap and stacks in use after a
+// collection; of a fleet, whose collections nobody can ask for, what is resident.
+func (s *Server) Memory(t testing.TB) (bytes, slack uint64) {
+	t.Helper()
+	if s.fleet != nil {
+		return s.fleet.resident(t), 32 << 20
+	}
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse, 2 << 20
+}
+
+// Proxies are what a client comes to the server through.
+type Proxies []*Proxy
+
+// Proxy returns a proxy to the server that cuts, with the connections to itself, those
+// to voice gateways: of a fleet they have proxies of their own, for all clients.
+func (s *Server) Proxy(t testing.TB) Proxies {
+	t.Helper()
+	p := NewProxy(t, s.URL())
+	if s.fleet == nil {
+		return Proxies{p}
+	}
+	return append(Proxies{p}, s.fleet.proxies...)
+}
+
+// Addr is the host and port to dial instead of the server.
+func (p Proxies) Addr() string { return p[0].Addr() }
+
+// Cut drops every connection of the moment.
+func (p Proxies) Cut() {
+	for _, one := range p {
+		one.Cut()
+	}
+}
+
+// Accepted returns how many connections were ever made.
+func (p Proxies) Accepted() (sum int) {
+	for _, one := range p {
+		sum += one.Accepted()
+	}
+	return sum
 }
 
 // Admin makes a call to the admin API, which must succeed.
@@ -69,17 +252,18 @@ func (s *Server) Admin(t testing.TB, method, path string, body, answer any) {
 	s.admin().Call(t, method, path, body, answer)
 }
 
-func (s *Server) admin() Admin { return Admin{URL: s.URL(), Token: s.AdminToken()} }
-
-// Channel makes a channel in the server's guild.
-func (s *Server) Channel(t testing.TB, name string, kind proto.ChannelType) proto.Snowflake {
-	t.Helper()
-	return s.admin().Channel(t, s.Guild, name, kind, "")
+func (s *Server) admin() Admin {
+	n := s.front()
+	return Admin{URL: n.URL(), Token: n.AdminToken()}
 }
 
-// Bot makes a bot.
+// Bot makes a bot. In a fleet, which has bots of other tests, its name is longer.
 func (s *Server) Bot(t testing.TB, name string) Account {
 	t.Helper()
+	if s.fleet != nil {
+		s.fleet.bots++
+		name = fmt.Sprintf("%s %d", name, s.fleet.bots)
+	}
 	return s.admin().Bot(t, s.Guild, name)
 }
 

@@ -218,6 +218,31 @@ func Hears(t testing.TB, who string, capture func() audio.PCM, want, other strin
 	}
 }
 
+// Sound is what somebody is to hear.
+type Sound struct {
+	Who         string
+	Capture     func(testing.TB) audio.PCM
+	Want, Other string // recordings, as for Hears
+}
+
+// HearAll is Hears for several who listen at the same time.
+func HearAll(t *testing.T, sounds ...Sound) {
+	t.Helper()
+	t.Run("heard", func(t *testing.T) {
+		for _, s := range sounds {
+			t.Run(s.Who, func(t *testing.T) {
+				t.Parallel()
+				Hears(t, s.Who, func() audio.PCM { return s.Capture(t) }, s.Want, s.Other)
+			})
+		}
+	})
+}
+
+// At captures the next seconds that a native client hears of a user.
+func At(v *client.Voice, user proto.Snowflake, seconds float64) func(testing.TB) audio.PCM {
+	return func(t testing.TB) audio.PCM { return Listen(t, v, user, seconds) }
+}
+
 // Matches fails unless heard is the recording want and not the recording other.
 func Matches(t testing.TB, who string, heard audio.PCM, want, other string) {
 	t.Helper()
