@@ -107,7 +107,7 @@ type Options struct {
 func Chromium(t testing.TB, o Options) *Chrome {
 	t.Helper()
 	profile := newProfile(t)
-	url := start(t, "chromium", regexp.MustCompile(`DevTools listening on (ws://\S+)`), []string{"HOME=" + profile},
+	url := start(t, "chromium", regexp.MustCompile(`DevTools listening on (ws://\S+)`), []string{"HOME=" + profile, "TMPDIR=" + profile},
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
 		"--no-first-run", "--no-default-browser-check", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio",

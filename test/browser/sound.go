@@ -23,7 +23,7 @@ func soundServer(t testing.TB, recording string) []string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "socket")
-	env := []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "PULSE_SERVER=unix:" + socket}
+	env := []string{"HOME=" + dir, "TMPDIR=" + dir, "XDG_RUNTIME_DIR=" + dir, "PULSE_SERVER=unix:" + socket}
 	start(t, "pulseaudio", regexp.MustCompile(`(Daemon startup complete)`), env,
 		"-n", "-v", "--log-target=stderr", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
 		"--load=module-null-sink sink_name=speaker",
