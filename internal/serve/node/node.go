@@ -211,6 +211,7 @@ func (n *Node) openVoice(key []byte) (err error) {
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
 		SpreadFrom: n.cfg.SpreadFrom, AdmitPerSecond: n.cfg.AdmitRate,
 	}
+	vc.Bound = mc.Bind
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
 	}

@@ -34,7 +34,7 @@ func hostAddress() netip.Addr {
 func (s *Service) addresses(c *ws.Conn, proxied bool) []netip.Addr {
 	v := vantage{
 		local: c.LocalAddr().Addr().Unmap(), remote: c.RemoteAddr().Addr().Unmap(),
-		named: named(c.Host()), public: s.cfg.PublicIP, host: s.host, proxied: proxied,
+		named: named(c.Host()), public: s.cfg.PublicIP, host: s.host, bound: s.cfg.Bound, proxied: proxied,
 	}
 	list, doubtful := v.reachable()
 	if doubtful {
@@ -62,6 +62,7 @@ type vantage struct {
 	local, remote netip.Addr // ends of its WebSocket, as seen here
 	named         netip.Addr // what it dialled, when that is an address
 	public, host  netip.Addr
+	bound         netip.Addr // where alone media arrives; invalid or unspecified for wherever
 	proxied       bool
 }
 
@@ -89,6 +90,9 @@ func (v vantage) reachable() (list []netip.Addr, doubtful bool) {
 	case outside && near(v.local) && v.named.IsGlobalUnicast() && !near(v.named):
 		// Behind NAT: the client got here by an address that leads here.
 		return []netip.Addr{v.named}, false
+	}
+	if v.bound.IsValid() && !v.bound.IsUnspecified() {
+		return []netip.Addr{v.bound}, outside && near(v.bound)
 	}
 	doubtful = outside && near(v.local)
 	if !v.local.IsValid() || v.local.IsUnspecified() || v.local.IsLoopback() {

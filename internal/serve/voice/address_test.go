@@ -32,6 +32,11 @@ func TestReachable(t *testing.T) {
 		"through a proxy here":   {vantage{local: here, remote: here, public: public, host: host, proxied: true}, list(public), false},
 		"proxy, nothing public":  {vantage{local: here, remote: here, host: host, proxied: true}, list(loopback, host), true},
 		"nothing known":          {vantage{}, list(loopback), false},
+		"bound to one":           {vantage{local: addr("192.168.1.6"), remote: addr("192.168.1.77"), host: addr("192.168.1.6"), bound: host}, list(host), false},
+		"bound to a loopback":    {vantage{local: addr("127.0.0.2"), remote: here, host: host, bound: addr("127.0.0.2")}, list(addr("127.0.0.2")), false},
+		"bound, from outside":    {vantage{local: host, remote: far, host: host, bound: host}, list(host), true},
+		"bound, and public":      {vantage{local: host, remote: far, public: public, bound: host}, list(public), false},
+		"bound to all":           {vantage{local: host, remote: addr("192.168.1.77"), host: host, bound: addr("0.0.0.0")}, list(host), false},
 	} {
 		got, doubtful := c.reachable()
 		if fmt.Sprint(got) != fmt.Sprint(c.want) || doubtful != c.doubtful {

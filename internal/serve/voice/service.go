@@ -67,6 +67,7 @@ type Config struct {
 	// Route returns the bus subject of a guild's owner.
 	Route    func(proto.Snowflake) string
 	PublicIP netip.Addr // for clients from outside, when this host is behind NAT
+	Bound    netip.Addr // that the media ports are bound to; the zero Addr for all
 	Key      []byte     // of voice tokens
 	Legacy   bool       // offers xsalsa20_poly1305 too
 	// SpreadFrom is how many peers of a channel one worker has before others take the
