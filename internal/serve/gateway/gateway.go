@@ -10,12 +10,10 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -214,11 +212,11 @@ var encoders = map[string]func() ws.Encoder{
 func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addr, now := g.limitAddr(r), monotonic.Now()
 	if g.turns.Full(now) {
-		refuse(w, http.StatusServiceUnavailable)
+		run.TurnAway(w, http.StatusServiceUnavailable)
 		return
 	}
 	if status := g.door.knock(addr, now); status != 0 {
-		refuse(w, status)
+		run.TurnAway(w, status)
 		return
 	}
 	version, encoder, code := parseQuery(r.URL.Query())
@@ -243,13 +241,6 @@ func (g *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	l := &link{service: g, conn: conn, addr: addr, version: version, compressed: encoder != nil}
 	g.group.Go("gateway greeter", l.greet)
-}
-
-// refuse turns a request away until after one to five seconds, which differ so that those
-// who were cut at once do not come back at once.
-func refuse(w http.ResponseWriter, status int) {
-	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(5)))
-	http.Error(w, http.StatusText(status), status)
 }
 
 // parseQuery reads the URL's query (Gateway, "Connecting"): v is 9 or 10, or absent

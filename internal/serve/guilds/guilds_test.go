@@ -79,17 +79,7 @@ func (r *rig) start(st Store) (stop func()) {
 
 func (r *rig) call(op, body string, params ...string) guild.Result {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
-	defer cancel()
-	c := &guild.Call{Op: op, Actor: guild.Actor{User: user()}, Params: map[string]string{}, Body: json.RawMessage(body)}
-	for i := 0; i < len(params); i += 2 {
-		c.Params[params[i]] = params[i+1]
-	}
-	var result guild.Result
-	if err := r.bus.Request(ctx, guild.OwnerSubject("n"), guild.Request{Guild: home, Call: c}, &result); err != nil {
-		r.Fatalf("%s: %v", op, err)
-	}
-	return result
+	return r.ask("n", op, body, params...)
 }
 
 func (r *rig) want(result guild.Result, status int) guild.Result {

@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"hubbub.dev/hubbub/internal/serve/run"
 )
 
 // mumblePulse is well within the 30 s after which the server gives a client up.
@@ -115,18 +117,11 @@ func (r *runner) openMumble(ctx context.Context) error {
 		return err
 	}
 	r.group.Go("load mumble pings", func(ctx context.Context) {
-		tick := time.NewTicker(mumblePulse)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
+		run.Every(ctx, mumblePulse, func() {
 			for _, c := range clients {
 				_ = c.write(mumblePing, appendField(nil, 1, 1)) // what fails shows as lost packets
 			}
-		}
+		})
 	})
 	return r.crowd.recount(ctx, t.index)
 }

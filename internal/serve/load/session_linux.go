@@ -346,14 +346,7 @@ func (h *heart) due(now time.Time) []*socket {
 }
 
 func (h *heart) run(ctx context.Context) {
-	tick := time.NewTicker(pulse)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	run.Every(ctx, pulse, func() {
 		for _, s := range h.due(time.Now()) {
 			seq := "null"
 			if n := s.seq.Load(); n >= 0 {
@@ -363,5 +356,5 @@ func (h *heart) run(ctx context.Context) {
 			_ = s.conn.Write(limited, websocket.MessageText, fmt.Appendf(nil, s.beat, seq))
 			cancel()
 		}
-	}
+	})
 }

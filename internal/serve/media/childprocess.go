@@ -188,20 +188,13 @@ func (o *offspring) event(worker int, ev sfu.Event) {
 
 // report tells what the workers have counted.
 func (o *offspring) report(ctx context.Context) {
-	tick := time.NewTicker(housekeeping)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	run.Every(ctx, housekeeping, func() {
 		stats := make([]WorkerStats, o.media.Workers())
 		for i := range stats {
 			stats[i] = o.media.Stats(i)
 		}
 		o.out.Post(frame{Stats: stats})
-	}
+	})
 }
 
 // write tells the supervisor what there is to tell, to the last.

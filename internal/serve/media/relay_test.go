@@ -387,15 +387,9 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 		b.write(speaker, own[next])
 		b.write(far.Memory, relayed[next])
 		next++
-		b.now = b.now.Add(20 * time.Millisecond)
-		n, _ := b.socket.ReadBatch(b.worker.rx, 0)
-		b.turn(b.now, b.worker.rx[:n])
-		b.nextHousekeeping = b.now.Add(time.Hour)
+		b.frame()
 	}
-	for range 1100 {
-		round()
-	}
-	if n := testing.AllocsPerRun(200, round); n != 0 {
+	if n := allocations(round); n != 0 {
 		t.Errorf("%v allocations for a packet each way", n)
 	}
 	if b.verdicts[sfu.Forwarded] != uint64(2*next) || b.relayedIn != uint64(next) || b.relayedOut != uint64(next) {

@@ -76,6 +76,24 @@ func (b *bench) step(d time.Duration) {
 	}
 }
 
+// frame lets the time of one frame pass and the worker do what has come, save its
+// housekeeping.
+func (b *bench) frame() {
+	b.now = b.now.Add(20 * time.Millisecond)
+	n, _ := b.socket.ReadBatch(b.worker.rx, 0)
+	b.turn(b.now, b.worker.rx[:n])
+	b.nextHousekeeping = b.now.Add(time.Hour)
+}
+
+// allocations returns how many a round makes after 1,100, which fill the queues in
+// memory once.
+func allocations(round func()) float64 {
+	for range 1100 {
+		round()
+	}
+	return testing.AllocsPerRun(200, round)
+}
+
 func (b *bench) do(c sfu.Command) {
 	b.commands.Post(order{command: c})
 	b.step(0)
@@ -173,17 +191,10 @@ func openForwardSeal(t *testing.T, b *bench) {
 		b.browser(id+3, browser.AESCM128SHA180)
 	}
 	voice := packets(1, 1400, crypt)
-	for i := range 1100 { // fills the queues in memory once
-		b.write(speaker, voice[i])
-		b.step(leastGap)
-	}
-	next := 1100
-	if n := testing.AllocsPerRun(200, func() {
+	next := 0
+	if n := allocations(func() {
 		b.write(speaker, voice[next])
-		b.now = b.now.Add(20 * time.Millisecond)
-		n, _ := b.socket.ReadBatch(b.worker.rx, 0)
-		b.turn(b.now, b.worker.rx[:n])
-		b.nextHousekeeping = b.now.Add(time.Hour)
+		b.frame()
 		next++
 	}); n != 0 {
 		t.Errorf("%v allocations for a packet", n)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/serve/media"
+	"hubbub.dev/hubbub/internal/serve/run"
 )
 
 const (
@@ -54,18 +55,11 @@ func RunMedia(version string) error { return media.RunChild(version, trimMemory)
 
 func trimMemory(ctx context.Context) {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(trimEvery)
-	defer tick.Stop()
 	var t trimmer
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	run.Every(ctx, trimEvery, func() {
 		metrics.Read(samples)
 		if t.due(samples[0].Value.Uint64(), samples[1].Value.Uint64()) {
 			debug.FreeOSMemory()
 		}
-	}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"sync"
+	"time"
 )
 
 // Group starts goroutines that share one life: they get a context that ends when
@@ -47,6 +48,21 @@ func (g *Group) Go(name string, f func(ctx context.Context)) {
 		pprof.SetGoroutineLabels(ctx)
 		f(ctx)
 	}()
+}
+
+// Every calls f each period until ctx ends. A call that takes longer than a period costs
+// the next ones.
+func Every(ctx context.Context, period time.Duration, f func()) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (g *Group) labelled(name string) context.Context {

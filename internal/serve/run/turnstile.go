@@ -2,7 +2,10 @@ package run
 
 import (
 	"context"
+	"math/rand/v2"
+	"net/http"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +66,13 @@ func (t *Turnstile) Pass(ctx context.Context, now clock.Time, resume bool) bool 
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// TurnAway answers a request with a status of refusal, and to come again in one to five
+// seconds, which differ so that those who were cut at once do not come back at once.
+func TurnAway(w http.ResponseWriter, status int) {
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(5)))
+	http.Error(w, http.StatusText(status), status)
 }
 
 // Full reports whether nobody at all would be let through, however long it waited, and

@@ -3,7 +3,11 @@ package run
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -77,4 +81,31 @@ func TestFullTurnstileRefusesAtOnce(t *testing.T) {
 	if s.Full(now); s.Refused() < 1 {
 		t.Error("not counted")
 	}
+}
+
+func TestTurnedAwayComeBackApart(t *testing.T) {
+	seen := map[string]bool{}
+	for range 200 {
+		w := httptest.NewRecorder()
+		TurnAway(w, http.StatusServiceUnavailable)
+		if w.Code != http.StatusServiceUnavailable {
+			t.Errorf("status %d", w.Code)
+		}
+		seen[w.Header().Get("Retry-After")] = true
+	}
+	if want := map[string]bool{"1": true, "2": true, "3": true, "4": true, "5": true}; !maps.Equal(seen, want) {
+		t.Errorf("Retry-After is one of %v", slices.Sorted(maps.Keys(seen)))
+	}
+}
+
+func TestEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
+		defer cancel()
+		n := 0
+		Every(ctx, time.Second, func() { n++ })
+		if n != 3 {
+			t.Errorf("%d calls in 3.5 s", n)
+		}
+	})
 }

@@ -20,10 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -270,18 +268,11 @@ func (s *Service) Members([]fleet.Member) {}
 
 // keepHouse turns out connections that never identify.
 func (s *Service) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
+	run.Every(ctx, time.Second, func() {
 		for _, c := range s.lobby.expired(monotonic.Now()) {
 			s.close(c, proto.VoiceCloseSessionTimeout)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	})
 }
 
 // Capacity is how many sessions this node is made for.
@@ -346,16 +337,16 @@ func (s *Service) Close(ctx context.Context) {
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	group := s.group.Load()
 	if group == nil || s.closing.Load() {
-		unavailable(w)
+		run.TurnAway(w, http.StatusServiceUnavailable)
 		return
 	}
 	c := &client{id: signalling.ConnID(s.lastConn.Add(1)), service: s}
 	if s.turns.Full(monotonic.Now()) {
-		unavailable(w)
+		run.TurnAway(w, http.StatusServiceUnavailable)
 		return
 	}
 	if !s.lobby.enter(c, r.RemoteAddr, monotonic.Now().Add(identifyTimeout)) {
-		unavailable(w)
+		run.TurnAway(w, http.StatusServiceUnavailable)
 		return
 	}
 	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes, Write: s.write})
@@ -395,11 +386,4 @@ func (s *Service) write(socket *ws.Conn) {
 		default:
 		}
 	})
-}
-
-// unavailable turns a request away for one to five seconds, which differ so that those who
-// were cut at once do not come back at once.
-func unavailable(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(5)))
-	http.Error(w, "the voice gateway takes no connections now", http.StatusServiceUnavailable)
 }
