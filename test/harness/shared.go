@@ -78,9 +78,9 @@ func (f *sharedFleet) close() {
 	_ = os.RemoveAll(f.dir)
 }
 
-// starved is in the log of a node that its host did not run for seconds. What it says
-// then is no fault of its own.
-const starved = "was stopped for long enough to be taken for dead"
+// starved are in the log of a node that its host did not run for seconds, or of one that
+// others then took for dead. What nodes complain of in such a time is no fault of theirs.
+var starved = []string{"was stopped for long enough to be taken for dead", "took this gateway for dead"}
 
 // watch fails a test in whose time a node complained or ended, and when a test fails
 // prints what the nodes logged in its time.
@@ -93,9 +93,12 @@ func (f *sharedFleet) watch(t testing.TB) {
 		logs := make([]string, len(f.Nodes))
 		complaints := []string{"panic", "level=ERROR"}
 		for i, n := range f.Nodes {
-			if logs[i] = string(n.Log.Bytes()[before[i]:]); strings.Contains(logs[i], starved) {
-				t.Logf("%s was starved", n.Name)
-				complaints = []string{"panic"}
+			logs[i] = string(n.Log.Bytes()[before[i]:])
+			for _, sign := range starved {
+				if strings.Contains(logs[i], sign) {
+					t.Logf("%s %s", n.Name, sign)
+					complaints = []string{"panic"}
+				}
 			}
 		}
 		for i, n := range f.Nodes {
