@@ -21,11 +21,6 @@ func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
 			s.report(x, false)
 			s.endByGuild(now, x, c)
 		}
-	case c.Verify:
-		if x == nil || x.join != c.Join {
-			r := s.ended(m, c.Join)
-			s.emit(Output{Report: &r})
-		}
 	case c.Update == nil:
 	case x != nil && x.join == c.Join:
 		x.VoiceFlags = *c.Update

@@ -448,19 +448,11 @@ func TestRollCall(t *testing.T) {
 	}
 }
 
-func TestVerify(t *testing.T) {
+func TestHas(t *testing.T) {
 	r := newRoom(t)
 	r.join(8, 1)
-	r.drain()
-	r.reports = nil
-	join := claims(1, 1).Join
-	for _, c := range []guild.VoiceCommand{{User: 1, Join: join}, {User: 1, Join: join - 1}, {User: 2, Join: 7}} {
-		c.Guild, c.Verify = testGuild, true
-		r.shard.Command(r.now, c)
-	}
-	r.drain()
-	if len(r.reports) != 2 || r.reports[0].Connected || r.reports[0].Join != join-1 || r.reports[1].User != 2 || r.reports[1].Connected {
-		t.Errorf("%+v", r.reports)
+	if !r.shard.Has(testGuild, 1, 1) || r.shard.Has(testGuild, 1, 2) || r.shard.Has(testGuild, 2, 1) || r.shard.Has(testGuild+1, 1, 1) {
+		t.Error("it takes one join for another")
 	}
 }
 

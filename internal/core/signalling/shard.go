@@ -369,6 +369,12 @@ func (s *Shard) reportOn(x *session) Report {
 	}}
 }
 
+// Has reports whether a join is here.
+func (s *Shard) Has(g, user proto.Snowflake, join uint64) bool {
+	x := s.members[member{g, user}]
+	return x != nil && x.join == join
+}
+
 // RollCall returns a report of every session of a guild that has a transport, and of
 // every join of it that ended in the last 10 s.
 func (s *Shard) RollCall(now clock.Time, g proto.Snowflake) []Report {

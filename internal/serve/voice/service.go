@@ -195,8 +195,28 @@ func (s *Service) command(m bus.Message) {
 		s.cfg.Log.Error("voice command unreadable", "err", err)
 		return
 	}
+	if c.Verify {
+		s.verify(&c)
+		return
+	}
 	for _, h := range s.shards {
 		h.tell(control{command: &c})
+	}
+}
+
+// verify tells a guild that a join is over when no shard has it.
+func (s *Service) verify(c *guild.VoiceCommand) {
+	left, found := new(atomic.Int32), new(atomic.Bool)
+	left.Store(int32(len(s.shards)))
+	for _, h := range s.shards {
+		h.tell(control{ask: func() {
+			if h.core.Has(c.Guild, c.User, c.Join) {
+				found.Store(true)
+			}
+			if left.Add(-1) == 0 && !found.Load() {
+				h.request(s.cfg.Route(c.Guild), guild.Request{Guild: c.Guild, Report: &guild.VoiceReport{User: c.User, Join: c.Join, Node: s.cfg.Node}})
+			}
+		}})
 	}
 }
 

@@ -205,6 +205,19 @@ func TestGuildCommands(t *testing.T) {
 	b.expectClose(proto.VoiceCloseCallTerminated)
 }
 
+// Only when no shard has a join, its guild is told that it is over.
+func TestGuildsVerifyJoins(t *testing.T) {
+	w := newWorld(t, nil)
+	w.join(9, claims(1, 1))
+	receive(w.t, w.reports)
+	for _, user := range []proto.Snowflake{1, 2} {
+		w.publish(guild.VoiceCommand{Guild: testGuild, User: user, Join: 1, Verify: true})
+	}
+	if r := receive(w.t, w.reports); r.User != 2 || r.Join != 1 || r.Node != "n1" || r.Connected {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestCloseCodes(t *testing.T) {
 	w := newWorld(t, nil)
 	v := claims(7, 1)
