@@ -136,9 +136,19 @@ func (s *Session) handleHeartbeat(now clock.Time, d json.RawMessage) Step {
 	if seq != nil {
 		s.buffer.Ack(*seq)
 	}
-	s.since, s.asked = now, false
+	s.Beaten(now)
 	return Step{Send: heartbeatACK}
 }
+
+// Beaten takes in a heartbeat that the connection's reader has answered.
+func (s *Session) Beaten(at clock.Time) {
+	if s.connected && at >= s.since {
+		s.since, s.asked = at, false
+	}
+}
+
+// Ack takes in the newest sequence number that the client says it has.
+func (s *Session) Ack(seq uint64) { s.buffer.Ack(seq) }
 
 func (s *Session) handlePresence(_ clock.Time, d json.RawMessage) Step {
 	data, ok := decode[proto.PresenceData](d)

@@ -130,6 +130,65 @@ func TestHeartbeatAcknowledges(t *testing.T) {
 	}
 }
 
+func TestHeartbeatThatTheReaderAnswered(t *testing.T) {
+	s := connected()
+	now := begin
+	for range 10 {
+		now = now.Add(testConfig.Heartbeat)
+		s.Beaten(now)
+		if step, over := s.Timeout(now.Add(testConfig.Heartbeat)); step.Send != nil || step.Close != 0 || over {
+			t.Fatalf("%+v, %v", step, over)
+		}
+	}
+	s.Beaten(begin) // told late, it takes nothing back
+	if step, _ := s.Timeout(now.Add(testConfig.goneAfter() - 1)); step.Close != 0 {
+		t.Errorf("%+v", step)
+	}
+	s.Dispatch(body(1))
+	s.Ack(1)
+	if n, _ := s.buffer.Len(); n != 0 {
+		t.Errorf("%d frames are held", n)
+	}
+	s.Disconnect(now)
+	s.Beaten(now.Add(time.Hour)) // of a connection that is no more
+	if _, over := s.Timeout(now.Add(testConfig.ResumeWindow)); !over {
+		t.Error("keeps a session without a connection")
+	}
+}
+
+// FuzzBeat holds every answer of a reader against the session's to the same frame.
+func FuzzBeat(f *testing.F) {
+	for _, s := range []string{`{"op":1,"d":null}`, `{"op":1,"d":251}`, `{"op":1,"d":01}`, `{"op":1,"d":-1}`, `{"op":1,"d":99999999999999999999}`, `{"op":1}`, `{"op":11,"d":1}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		answer, seq, ok := Beat(frame)
+		if !ok {
+			return
+		}
+		s := connected()
+		if step := s.Handle(begin, frame); !bytes.Equal(step.Send, answer) || step.Close != 0 {
+			t.Fatalf("%q: %s, and the session %+v", frame, answer, step)
+		}
+		var f struct{ D *uint64 }
+		if err := json.Unmarshal(frame, &f); err != nil || f.D == nil && seq != 0 || f.D != nil && *f.D != seq {
+			t.Fatalf("%q: %d", frame, seq)
+		}
+	})
+}
+
+func TestBeatTakesWhatLibrariesSend(t *testing.T) {
+	for frame, want := range map[string]uint64{`{"op":1,"d":null}`: 0, `{"op":1,"d":0}`: 0, `{"op":1,"d":251}`: 251} {
+		if answer, seq, ok := Beat([]byte(frame)); !ok || seq != want || !bytes.Equal(answer, heartbeatACK) {
+			t.Errorf("%s: %s, %d, %v", frame, answer, seq, ok)
+		}
+	}
+	frame := []byte(`{"op":1,"d":12345}`)
+	if n := testing.AllocsPerRun(1000, func() { Beat(frame) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestGateCountsEveryFrame(t *testing.T) {
 	g, hello := NewGate(begin, 41250*time.Millisecond)
 	var f proto.GatewayFrame

@@ -85,38 +85,3 @@ func encodeDisconnect(user proto.Snowflake) []byte {
 	b := append(begin(proto.VoiceOpClientDisconnect), `{"user_id":`...)
 	return append(appendID(b, user), '}')
 }
-
-// maxNonce bounds what a heartbeat makes the server send back.
-const maxNonce = 64
-
-// answerHeartbeat echoes the nonce in the shape it came in: bare before version 8,
-// {"t": nonce} from there on. The seq_ack beside it has no use here, since what a
-// channel keeps is kept for all its members.
-func answerHeartbeat(version int, d json.RawMessage) (answer []byte, ok bool) {
-	nonce, shaped := d, false
-	if len(nonce) > 0 && nonce[0] == '{' {
-		var beat proto.VoiceHeartbeat
-		if json.Unmarshal(nonce, &beat) != nil {
-			return nil, false
-		}
-		nonce, shaped = beat.T, true
-	}
-	if len(nonce) == 0 {
-		nonce = []byte("null")
-	}
-	if len(nonce) > maxNonce || nonce[0] == '{' || nonce[0] == '[' {
-		return nil, false
-	}
-	op := proto.VoiceOpHeartbeatACK
-	if version < versionHeartbeatACK {
-		op = proto.VoiceOpHeartbeat
-	}
-	b := begin(op)
-	if shaped {
-		b = append(append(b, `{"t":`...), nonce...)
-		b = append(b, '}')
-	} else {
-		b = append(b, nonce...)
-	}
-	return seal(b, 0), true
-}

@@ -51,6 +51,7 @@ type room struct {
 	held     map[proto.Snowflake]int // Identifies and sessions, less those released
 	joined   []Joined
 	refuse   bool
+	heard    map[ConnID]clock.Time // heartbeats that readers answered
 }
 
 func newRoom(t testing.TB) *room {
@@ -148,6 +149,7 @@ func (r *room) expect(conn ConnID, want ...string) {
 func (r *room) pass(d time.Duration) {
 	for ; d > 0; d -= time.Second {
 		r.now = r.now.Add(min(d, time.Second))
+		r.shard.Beaten(r.now, func(c ConnID) clock.Time { return r.heard[c] })
 		r.shard.Tick(r.now)
 		r.drain()
 	}

@@ -75,6 +75,9 @@ type Options struct {
 	// something to write, or a close to see to, and nobody who does: an idle connection
 	// has no writer.
 	Write func(*Conn)
+	// Pong is called by Read when the peer answers a Ping, nil for not at all. Some
+	// peers send pongs unasked (RFC 6455 section 5.5.3).
+	Pong func()
 }
 
 // message is one queue entry: up to maxHead bytes of its own, then a body that
@@ -83,6 +86,7 @@ type message struct {
 	head   [maxHead]byte
 	headN  uint8
 	binary bool
+	ping   bool // is no message but a ping, which has no body
 	body   []byte
 }
 
@@ -118,6 +122,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	socket, err := websocket.Accept(tap, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true,
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPongReceived:     onPong(o.Pong),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ws: upgrade refused: %w", err)
@@ -135,6 +140,13 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 		c.local, _ = netip.ParseAddrPort(a.String())
 	}
 	return c, nil
+}
+
+func onPong(pong func()) func(context.Context, []byte) {
+	if pong == nil {
+		return nil
+	}
+	return func(context.Context, []byte) { pong() }
 }
 
 // LocalAddr returns the address that the peer connected to, as this host sees it.
@@ -213,6 +225,9 @@ func (c *Conn) SendSpliced(head, body []byte) bool {
 	m.headN = uint8(copy(m.head[:], head))
 	return c.push(m)
 }
+
+// Ping asks the peer's WebSocket library for a sign of life, which shows as Options.Pong.
+func (c *Conn) Ping() { c.push(message{ping: true}) }
 
 func (c *Conn) push(m message) bool {
 	c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 type deaf struct{ net.Conn }
 
 func (deaf) SetWriteDeadline(time.Time) error { return nil }
+func (deaf) SetDeadline(time.Time) error      { return nil }
 func (deaf) Close() error                     { return nil }
 
 func queueOnly(bound int) *Conn {
@@ -77,5 +78,91 @@ func TestWriterIsThereWhileThereIsSomethingToWrite(t *testing.T) {
 	c.Close(1000, "")
 	if _, _, next := c.take(nil); next != over || started != 4 {
 		t.Errorf("after Drop: %d, and %d writers", next, started)
+	}
+}
+
+// sink is a connection that takes everything, and counts it.
+type sink struct {
+	deaf
+	written int
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.written += len(p)
+	return len(p), nil
+}
+
+func answering() (c *Conn, out *sink, started *int) {
+	c, out, started = queueOnly(1<<20), new(sink), new(int)
+	c.net = &transport{Conn: out, traffic: new(Traffic)}
+	c.start = func(*Conn) { *started++ }
+	return c, out, started
+}
+
+func TestAnswerStartsNoWriterUnlessThereIsMore(t *testing.T) {
+	c, out, started := answering()
+	if !c.Answer([]byte("beat")) || out.written != 6 || *started != 0 || c.writing {
+		t.Fatalf("%d bytes, %d writers", out.written, *started)
+	}
+	c.Send([]byte("first"), false)
+	if !c.Answer([]byte("second")) || out.written != 6 || *started != 1 {
+		t.Fatalf("overtakes: %d bytes, %d writers", out.written, *started)
+	}
+	batch, _, _ := c.take(nil)
+	if len(batch) != 2 || string(batch[1].body) != "second" {
+		t.Fatalf("%d wait", len(batch))
+	}
+	c.take(nil)
+	if long := make([]byte, MaxAnswer+1); !c.Answer(long) || out.written != 6 || *started != 2 {
+		t.Errorf("a long one: %d bytes, %d writers", out.written, *started)
+	}
+}
+
+// busy has something happen while a write is under way.
+type busy struct {
+	deaf
+	meanwhile func()
+	err       error
+}
+
+func (b busy) Write(p []byte) (int, error) {
+	b.meanwhile()
+	return len(p), b.err
+}
+
+func TestAnswerLeavesToAWriterWhatCameMeanwhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(*Conn)
+		err       error
+		then      next
+	}{
+		"a message":             {func(c *Conn) { c.Send([]byte("a"), false) }, nil, more},
+		"a close":               {func(c *Conn) { c.Close(4000, "") }, nil, closing},
+		"an end":                {(*Conn).Drop, nil, over},
+		"nothing but a failure": {func(*Conn) {}, net.ErrClosed, over},
+	} {
+		conn, _, started := answering()
+		conn.net.Conn = busy{meanwhile: func() { c.meanwhile(conn) }, err: c.err}
+		conn.Answer([]byte("beat"))
+		if _, _, next := conn.take(nil); *started != 1 || next != c.then {
+			t.Errorf("%s: %d writers, then %d", name, *started, next)
+		}
+	}
+}
+
+func TestAnsweringAllocatesNothing(t *testing.T) {
+	c, _, _ := answering()
+	text := []byte(`{"op":11,"d":null}`)
+	if n := testing.AllocsPerRun(1000, func() { c.Answer(text) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	c, _, _ := answering()
+	text := []byte(`{"op":11,"d":null}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Answer(text)
 	}
 }

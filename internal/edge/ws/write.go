@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -11,6 +12,16 @@ import (
 // scratch is a writer's space for one message while it splices and encodes. It is
 // pooled, not kept by the connection: an idle one then costs nothing.
 type scratch struct{ plain, encoded []byte }
+
+const (
+	// MaxAnswer is the longest text of Answer: what a frame's shortest header can say.
+	MaxAnswer = 125
+	// finalText is the first byte of a text frame that is a whole message.
+	finalText = 0x81
+)
+
+// pingFrame is a whole ping, unmasked.
+var pingFrame = []byte{0x89, 0}
 
 // maxScratch is the largest buffer that goes back to the pool.
 const maxScratch = 64 << 10
@@ -73,10 +84,54 @@ func (c *Conn) take(written []message) ([]message, Encoder, next) {
 		return batch, c.encoder, closing
 	case len(batch) == 0:
 		c.queue, c.writing = nil, false
+		c.rest()
 		return nil, nil, idle
 	}
 	_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
 	return batch, c.encoder, more
+}
+
+// rest takes the writer's deadline back, which would wake the process for nothing. c.mu is
+// held.
+func (c *Conn) rest() { _ = c.net.SetWriteDeadline(time.Time{}) }
+
+// Answer is Send for a short text, at most MaxAnswer bytes, and for the goroutine that
+// reads: when nothing else is to be written, it writes at once, and no writer is started.
+// While the client takes nothing it waits, as a writer does. The text is not kept.
+func (c *Conn) Answer(text []byte) bool {
+	if len(text) > MaxAnswer || !c.claim() {
+		return c.Send(bytes.Clone(text), false)
+	}
+	s := scratches.Get().(*scratch)
+	// One frame, final, unmasked (RFC 6455 section 5.2).
+	s.plain = append(append(s.plain[:0], finalText, byte(len(text))), text...)
+	_, err := c.net.Write(s.plain)
+	scratches.Put(s)
+	c.mu.Lock()
+	if err != nil && !c.dropped {
+		c.end()
+	}
+	if c.writing = c.dropped || c.closing != nil || len(c.queue) > 0; !c.writing {
+		c.rest()
+		c.mu.Unlock()
+		return true
+	}
+	c.mu.Unlock()
+	c.start(c)
+	return true
+}
+
+// claim makes the caller the one who writes, when there is nobody and nothing else is to
+// be written.
+func (c *Conn) claim() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writing || c.closing != nil || c.dropped || c.encoder != nil {
+		return false
+	}
+	c.writing = true
+	_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return true
 }
 
 func (c *Conn) writeAll(batch []message, encoder Encoder) bool {
@@ -99,6 +154,10 @@ func (c *Conn) writeAll(batch []message, encoder Encoder) bool {
 }
 
 func (c *Conn) write(s *scratch, m *message, encoder Encoder) error {
+	if m.ping {
+		_, err := c.net.Write(pingFrame)
+		return err
+	}
 	data, binary := m.body, m.binary
 	if m.headN > 0 {
 		s.plain = append(append(s.plain[:0], m.head[:m.headN]...), m.body...)

@@ -94,6 +94,64 @@ func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	}
 }
 
+func TestAnswersKeepTheirPlaceAmongMessages(t *testing.T) {
+	server, client := pair(t, options())
+	for i := range 400 {
+		if i%3 == 0 {
+			server.Send(fmt.Append(nil, i), false)
+		} else if !server.Answer(fmt.Append(nil, i)) {
+			t.Fatal("an answer is refused")
+		}
+	}
+	for i := range 400 {
+		if typ, data, err := client.Read(within(t)); err != nil || string(data) != fmt.Sprint(i) || typ != websocket.MessageText {
+			t.Fatalf("message %d: %v %q %v", i, typ, data, err)
+		}
+	}
+}
+
+func TestAnswersAreEncodedLikeMessages(t *testing.T) {
+	o := options()
+	o.Encoder = new(ws.ZlibStream)
+	server, client := pair(t, o)
+	server.Answer([]byte("hi"))
+	_, data, err := client.Read(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zlib.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := make([]byte, 2) // of a stream that does not end
+	if _, err := io.ReadFull(z, plain); err != nil || string(plain) != "hi" {
+		t.Errorf("%q, %v", plain, err)
+	}
+}
+
+func TestPingIsAnsweredByThePeersLibrary(t *testing.T) {
+	pong := make(chan struct{}, 1)
+	o := options()
+	o.Pong = func() { pong <- struct{}{} }
+	server, client := pair(t, o)
+	var ends sync.WaitGroup
+	ends.Go(func() {
+		for err := error(nil); err == nil; {
+			_, _, err = client.Read(within(t))
+		}
+	})
+	ends.Go(func() { _, _, _ = server.Read() })
+	server.Send([]byte("before"), false)
+	server.Ping()
+	select {
+	case <-pong:
+	case <-within(t).Done():
+		t.Error("no pong")
+	}
+	server.Drop()
+	ends.Wait()
+}
+
 func TestAddressesAndHostAreTheClients(t *testing.T) {
 	server, _ := pair(t, options())
 	if !server.RemoteAddr().IsValid() || !server.LocalAddr().IsValid() || server.Host() != server.LocalAddr().String() || server.Secure() {

@@ -28,6 +28,7 @@ type client struct {
 	session session.Session
 	ready   bool     // READY was sent
 	conn    *ws.Conn // nil while waiting to be resumed
+	pulse   *pulse   // of conn's reader
 	host    string   // as the client named it on its last connection
 	secure  bool
 	status  *proto.PresenceData

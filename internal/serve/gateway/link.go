@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/session"
@@ -26,6 +27,14 @@ type link struct {
 	version    int
 	compressed bool // the whole connection is
 	gate       session.Gate
+	pulse      pulse
+}
+
+// pulse is what a reader tells its session's shard of heartbeats that it has answered. The
+// shard looks at it in its sweep.
+type pulse struct {
+	at  atomic.Int64  // of the last, a clock.Time; 0: none yet
+	ack atomic.Uint64 // newest sequence number that the client says it has
 }
 
 // greet is the body of the connection's first goroutine. Another reads on once there is
@@ -41,7 +50,9 @@ func (l *link) greet(ctx context.Context) {
 	l.service.group.Go("gateway reader", func(ctx context.Context) { l.read(ctx, c) })
 }
 
-// read is the body of the reader's goroutine.
+// read is the body of the reader's goroutine. Plain heartbeats it answers itself: on a
+// server with thousands of silent clients they are nearly all there is to do, and each hand
+// they pass through has to be woken.
 func (l *link) read(ctx context.Context, c *client) {
 	defer l.conn.Drop()
 	stop := context.AfterFunc(ctx, l.conn.Abort)
@@ -55,10 +66,30 @@ func (l *link) read(ctx context.Context, c *client) {
 			sh.clients.Post(cut{client: c, conn: l.conn, clean: clean}) // refused: the sweep finds it
 			return
 		}
+		if l.answer(frame) {
+			continue
+		}
 		if !sh.clients.Post(input{client: c, conn: l.conn, frame: frame}) {
 			l.close(proto.CloseUnknownError)
 		}
 	}
+}
+
+// answer answers a plain heartbeat, and is false for everything else.
+func (l *link) answer(frame []byte) bool {
+	text, seq, ok := session.Beat(frame)
+	if !ok {
+		return false
+	}
+	if seq > l.pulse.ack.Load() {
+		l.pulse.ack.Store(seq)
+	}
+	l.pulse.at.Store(int64(monotonic.Now()))
+	if !l.conn.Answer(text) {
+		l.service.metrics.slow.Inc()
+		l.conn.Close(proto.CloseUnknownError, tooSlow)
+	}
+	return true
 }
 
 // next returns the next frame that is within the limits; otherwise the connection
@@ -168,7 +199,7 @@ func (l *link) identify(ctx context.Context, d *proto.IdentifyData) (*client, pr
 	}
 	c := &client{
 		id: newSessionID(), user: user.ID, bot: user.Bot, token: hash, intents: intents, status: d.Presence,
-		packed: d.Compress && !l.compressed, conn: l.conn, host: l.conn.Host(), secure: g.secure(l.conn),
+		packed: d.Compress && !l.compressed, conn: l.conn, pulse: &l.pulse, host: l.conn.Host(), secure: g.secure(l.conn),
 	}
 	if d.Shard != nil {
 		c.shard = *d.Shard
@@ -215,7 +246,7 @@ func (l *link) resume(ctx context.Context, d *proto.ResumeData) (*client, proto.
 	g := l.service
 	answer := make(chan resumed, 1)
 	ok := g.shardOf(d.SessionID).clients.Post(resume{
-		id: d.SessionID, token: token.Hash(d.Token), seq: d.Seq, conn: l.conn, secure: g.secure(l.conn), compressed: l.compressed, answer: answer,
+		id: d.SessionID, token: token.Hash(d.Token), seq: d.Seq, conn: l.conn, pulse: &l.pulse, secure: g.secure(l.conn), compressed: l.compressed, answer: answer,
 	})
 	if !ok {
 		return nil, proto.CloseUnknownError

@@ -99,6 +99,10 @@ func (sh *shard) sweep(now clock.Time) {
 		if c.conn != nil && c.conn.Closed() {
 			sh.disconnect(now, c)
 		}
+		if c.conn != nil {
+			c.session.Beaten(clock.Time(c.pulse.at.Load()))
+			c.session.Ack(c.pulse.ack.Load())
+		}
 		step, over := c.session.Timeout(now)
 		if over {
 			sh.end(c)
@@ -188,11 +192,14 @@ func (sh *shard) dispatch(now clock.Time, c *client, body *session.Payload) {
 	}
 }
 
+// tooSlow is the reason that a slow client is closed with.
+const tooSlow = "Too slow."
+
 // tooSlow closes a client that does not take what it is sent. It may resume, which
 // gives it a new queue and what the buffer still has.
 func (sh *shard) tooSlow(now clock.Time, c *client) {
 	sh.service.metrics.slow.Inc()
-	c.conn.Close(proto.CloseUnknownError, "Too slow.")
+	c.conn.Close(proto.CloseUnknownError, tooSlow)
 	sh.disconnect(now, c)
 }
 
@@ -200,7 +207,7 @@ func (sh *shard) close(c *client, code proto.CloseCode) { c.conn.Close(code, ses
 
 // disconnect leaves a session to be resumed. Its connection has ended or is ending.
 func (sh *shard) disconnect(now clock.Time, c *client) {
-	c.conn = nil
+	c.conn, c.pulse = nil, nil
 	c.session.Disconnect(now)
 }
 
@@ -314,6 +321,7 @@ type resume struct {
 	token      [32]byte
 	seq        uint64
 	conn       *ws.Conn
+	pulse      *pulse
 	secure     bool
 	compressed bool
 	answer     chan<- resumed // has room for the one answer
@@ -350,7 +358,7 @@ func (m resume) deliver(sh *shard, now clock.Time) {
 	if c.conn != nil {
 		sh.close(c, proto.CloseUnknownError) // half-open, or the client has two
 	}
-	c.conn, c.host, c.secure = m.conn, m.conn.Host(), m.secure
+	c.conn, c.pulse, c.host, c.secure = m.conn, m.pulse, m.conn.Host(), m.secure
 	if c.packed && !m.compressed {
 		c.conn.SetEncoder(ws.ZlibPayload{})
 	}

@@ -27,7 +27,7 @@ type client struct {
 	addresses []netip.Addr
 	from      netip.Addr    // where it is, if that is known
 	in, out   atomic.Uint64 // bytes of payloads
-
+	beat      atomic.Int64  // when the reader last answered a heartbeat, a clock.Time; 0: never
 }
 
 // greet is the body of the connection's first goroutine. Another reads on once it is
@@ -82,13 +82,18 @@ func (c *client) introduce(ctx context.Context, limiter *session.Limiter) *shard
 	}
 }
 
-// read is the body of the reader's goroutine. It leaves decoding to the shard, whose one
-// stack is deep enough.
+// read is the body of the reader's goroutine. Plain heartbeats it answers itself: on a
+// server with thousands of silent clients they are nearly all there is to do, and each hand
+// they pass through has to be woken. All else it leaves to the shard, whose one stack is
+// deep enough for decoding.
 func (c *client) read(ctx context.Context, home *shard, limiter session.Limiter) {
 	stop := context.AfterFunc(ctx, c.ws.Load().Abort)
 	defer stop()
 	for {
 		data, binary, code := c.next(&limiter)
+		if code == 0 && !binary && c.answer(data) {
+			continue
+		}
 		if code == 0 && !home.post(input{client: c, data: data, binary: binary}) {
 			code = c.service.close(c, proto.VoiceCloseServerCrashed)
 		}
@@ -97,6 +102,21 @@ func (c *client) read(ctx context.Context, home *shard, limiter session.Limiter)
 			return
 		}
 	}
+}
+
+// answer answers a plain heartbeat, and is false for everything else.
+func (c *client) answer(frame []byte) bool {
+	var space [signalling.MaxAnswer]byte
+	text, ok := signalling.Beat(space[:0], c.version, frame)
+	if !ok {
+		return false
+	}
+	c.beat.Store(int64(monotonic.Now()))
+	c.out.Add(uint64(len(text)))
+	if !c.ws.Load().Answer(text) {
+		c.tooSlow()
+	}
+	return true
 }
 
 // next returns the next message that is within the limits, or what the connection ended
@@ -132,9 +152,13 @@ func (c *client) ended(socket *ws.Conn, err error) proto.CloseCode {
 func (c *client) send(frame []byte) {
 	c.out.Add(uint64(len(frame)))
 	if !c.ws.Load().Send(frame, false) {
-		c.service.metrics.slow.Inc()
-		c.service.close(c, proto.VoiceCloseServerCrashed)
+		c.tooSlow()
 	}
+}
+
+func (c *client) tooSlow() {
+	c.service.metrics.slow.Inc()
+	c.service.close(c, proto.VoiceCloseServerCrashed)
 }
 
 // close closes a connection, unless it is closed, and returns the code.

@@ -87,7 +87,9 @@ func (h *shard) run(ctx context.Context) {
 			h.core.Tell(monotonic.Now())
 			due = 0
 		case <-tick.C:
-			h.core.Tick(monotonic.Now())
+			now := monotonic.Now()
+			h.core.Beaten(now, h.beat)
+			h.core.Tick(now)
 		}
 		h.flush(monotonic.Now())
 		h.sessions.Store(int64(h.core.Sessions()))
@@ -114,6 +116,15 @@ func (h *shard) input(now clock.Time, in input) {
 		}
 		h.core.Frame(now, c.id, frame)
 	}
+}
+
+// beat returns when a connection's reader last answered a heartbeat.
+func (h *shard) beat(conn signalling.ConnID) clock.Time {
+	c := h.clients[conn]
+	if c == nil {
+		return 0
+	}
+	return clock.Time(c.beat.Load())
 }
 
 func (h *shard) admit(now clock.Time, c *client, a *signalling.Admission) {

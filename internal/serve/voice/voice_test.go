@@ -14,9 +14,11 @@ import (
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/core/signalling"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -475,5 +477,39 @@ func TestMetricsRegister(t *testing.T) {
 	}
 	if _, err := New(Config{Metrics: registry}, w.bus, w.media); err == nil {
 		t.Error("a second service registered the same metrics")
+	}
+}
+
+// A plain heartbeat is answered by the connection's reader, and the shard learns of it
+// when it looks.
+func TestReaderAnswersHeartbeats(t *testing.T) {
+	w := newWorld(t, nil)
+	c, _, _ := w.join(8, claims(7, 1))
+	beats := make(chan clock.Time, 1)
+	last := func() clock.Time {
+		for _, h := range w.service.shards {
+			h.tell(control{ask: func() {
+				for conn := range h.clients {
+					beats <- h.beat(conn)
+				}
+			}})
+		}
+		return receive(t, beats)
+	}
+	if at := last(); at != 0 {
+		t.Errorf("a heartbeat at %v, before any", at)
+	}
+	began := monotonic.Now()
+	c.sendRaw(`{"op":3,"d":{"t":1501184119561,"seq_ack":1}}`)
+	if f := c.expect(proto.VoiceOpHeartbeatACK, nil); string(f.D) != `{"t":1501184119561}` {
+		t.Errorf("answered with %s", f.D)
+	}
+	if at := last(); at < began {
+		t.Errorf("a heartbeat at %v, after %v", at, began)
+	}
+	// What libraries do not write is the shard's, and answered all the same.
+	c.sendRaw(`{ "op": 3, "d": {"seq_ack": 1, "t": 5} }`)
+	if f := c.expect(proto.VoiceOpHeartbeatACK, nil); string(f.D) != `{"t":5}` {
+		t.Errorf("answered with %s", f.D)
 	}
 }

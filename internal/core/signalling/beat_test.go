@@ -1,0 +1,98 @@
+package signalling
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/proto"
+)
+
+func TestBeatAnswersWhatLibrariesSend(t *testing.T) {
+	for _, c := range []struct {
+		version      int
+		frame, wants string // "" is for the shard
+	}{
+		{8, `{"op":3,"d":{"t":1501184119561,"seq_ack":10}}`, `{"op":6,"d":{"t":1501184119561}}`},
+		{8, `{"op":3,"d":{"t":1501184119561,"seq_ack":-1}}`, `{"op":6,"d":{"t":1501184119561}}`},
+		{8, `{"op":3,"d":{"t":0,"seq_ack":null}}`, `{"op":6,"d":{"t":0}}`},
+		{9, `{"op":3,"d":{"t":18446744073709551615}}`, `{"op":6,"d":{"t":18446744073709551615}}`},
+		{4, `{"op":3,"d":1501184119561}`, `{"op":6,"d":1501184119561}`},
+		{1, `{"op":3,"d":7}`, `{"op":3,"d":7}`},
+		{8, `{"op":3,"d":{"seq_ack":10,"t":1}}`, ""},
+		{8, `{"op":3,"d":{"t":"x"}}`, ""},
+		{8, `{"op":3,"d":null}`, ""},
+		{8, `{"op":3,"d":07}`, ""},
+		{8, `{"op":3,"d":{"t":1}}}`, ""},
+		{8, `{"op":5,"d":{"speaking":1}}`, ""},
+	} {
+		answer, ok := Beat([]byte("<"), c.version, []byte(c.frame))
+		if ok != (c.wants != "") || string(answer) != "<"+c.wants {
+			t.Errorf("version %d, %s: %s, %v", c.version, c.frame, answer, ok)
+		}
+	}
+}
+
+func TestBeatAllocatesNothing(t *testing.T) {
+	frame := []byte(`{"op":3,"d":{"t":1501184119561,"seq_ack":10}}`)
+	if n := testing.AllocsPerRun(1000, func() {
+		var space [MaxAnswer]byte
+		if _, ok := Beat(space[:0], 8, frame); !ok {
+			t.Fatal("no heartbeat")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzBeat holds every answer of a reader against the shard's to the same frame.
+func FuzzBeat(f *testing.F) {
+	for _, s := range []string{
+		`{"op":3,"d":{"t":1,"seq_ack":10}}`, `{"op":3,"d":1}`, `{"op":3,"d":{"t":1,"seq_ack":-1}}`, `{"op":3,"d":{"t":1,"seq_ack":null}}`,
+		`{"op":3,"d":{"t":01}}`, `{"op":3,"d":{"t":1,"seq_ack":99999999999999999999}}`, `{"op":3,"d":`,
+	} {
+		f.Add([]byte(s), 8)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, version int) {
+		answer, ok := Beat(nil, version, frame)
+		if !ok {
+			return
+		}
+		in, code := Decode(frame, false)
+		if code != 0 || in.Op != proto.VoiceOpHeartbeat {
+			t.Fatalf("%q is no heartbeat: %d, %d", frame, in.Op, code)
+		}
+		if full, ok := answerHeartbeat(version, in.D); !ok || !bytes.Equal(answer, full) || len(answer) > MaxAnswer {
+			t.Fatalf("%q: %s, and the shard %s, %v", frame, answer, full, ok)
+		}
+	})
+}
+
+func BenchmarkBeat(b *testing.B) {
+	frame := []byte(`{"op":3,"d":{"t":1501184119561,"seq_ack":10}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		var space [MaxAnswer]byte
+		if _, ok := Beat(space[:0], 8, frame); !ok {
+			b.Fatal("no heartbeat")
+		}
+	}
+}
+
+func TestHeartbeatsThatTheReaderAnsweredKeepTheConnection(t *testing.T) {
+	r := newRoom(t)
+	a := r.join(9, 1)
+	for range 5 {
+		r.pass(19 * time.Second)
+		r.heard = map[ConnID]clock.Time{a: r.now}
+	}
+	r.pass(19 * time.Second)
+	if r.closed[a] != 0 {
+		t.Fatalf("closed with %d in time", r.closed[a])
+	}
+	r.pass(2 * time.Second)
+	if r.closed[a] != proto.VoiceCloseSessionTimeout {
+		t.Errorf("closed with %d", r.closed[a])
+	}
+}
