@@ -43,6 +43,8 @@ type Conn struct {
 	local netip.AddrPort
 
 	gather time.Duration
+	doze   time.Duration
+	dozing time.Duration // what the timer ticks with: datagrams wake nobody
 	rx, tx vectors
 
 	// Methods as values, made once, and what the first reads into and has read.
@@ -259,16 +261,32 @@ func (c *Conn) Wake() {
 // with it. Only the reading goroutine may call it.
 func (c *Conn) Gather(wait time.Duration) { c.gather = wait }
 
+// Doze makes reads that wait look for datagrams only at the end of each such interval, so
+// that none of them wakes anybody, or again as they come for 0. Only the reading goroutine
+// may call it.
+func (c *Conn) Doze(interval time.Duration) { c.doze = interval }
+
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
 // returns 0 when none came in time or on Wake, and an error only when the socket is
 // of no more use.
 func (c *Conn) ReadBatch(ms []Message, wait time.Duration) (int, error) {
-	if wait <= 0 {
-		return c.receive(ms)
+	if wait <= 0 || c.doze > 0 && c.read == len(ms) {
+		var err error
+		c.read, err = c.receive(ms)
+		return c.read, err
+	}
+	if err := c.settle(); err != nil {
+		return 0, err
 	}
 	// A Wake before this moved the deadline shows in the flag; one after moves it again.
 	if err := c.file.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return 0, err
+	}
+	if c.dozing > 0 {
+		err := c.park(c.timeUp)
+		c.woken.Store(false)
+		c.read, c.failed = c.receive(ms)
+		return c.read, errors.Join(err, c.failed)
 	}
 	c.into, c.read, c.failed = ms, 0, nil
 	err := c.park(c.receiveNow)
@@ -299,22 +317,41 @@ func (c *Conn) tryReceive(uintptr) bool {
 	return c.read > 0 || c.failed != nil || c.woken.Load()
 }
 
+// settle lies down to doze, or rises. The timer, not the deadline, ends each nap: to its
+// deadlines the runtime wakes early and with a second thread.
+func (c *Conn) settle() error {
+	if c.dozing == c.doze {
+		return nil
+	}
+	c.dozing = c.doze
+	return errors.Join(c.tick(c.doze, c.doze), c.hear(c.doze == 0))
+}
+
 // pause waits for more datagrams, and for Wake.
 func (c *Conn) pause() error {
-	span := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(c.gather))}
+	if err := errors.Join(c.tick(c.gather, 0), c.hear(false)); err != nil {
+		return err
+	}
+	err := c.park(c.timeUp)
+	return errors.Join(err, c.hear(true))
+}
+
+// tick sets the timer: when it goes off first, and how often after that; 0 is never.
+func (c *Conn) tick(first, again time.Duration) error {
+	span := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(first)), Interval: unix.NsecToTimespec(int64(again))}
 	_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(c.timer), 0, uintptr(unsafe.Pointer(&span)), 0, 0, 0)
 	if errno != 0 {
 		return os.NewSyscallError("timerfd_settime", errno)
 	}
-	if err := c.listen(0); err != nil {
-		return err
-	}
-	err := c.park(c.timeUp)
-	return errors.Join(err, c.listen(unix.EPOLLIN))
+	return nil
 }
 
-// listen sets for what of the socket the poller wakes the reader.
-func (c *Conn) listen(events uint32) error {
+// hear sets whether datagrams wake the reader.
+func (c *Conn) hear(them bool) error {
+	var events uint32
+	if them {
+		events = unix.EPOLLIN
+	}
 	err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: events})
 	return os.NewSyscallError("epoll_ctl", err)
 }

@@ -66,6 +66,9 @@ func (c *Conn) Wake() {
 // Gather does nothing: a batch is one datagram.
 func (c *Conn) Gather(time.Duration) {}
 
+// Doze does nothing: each datagram wakes the reader.
+func (c *Conn) Doze(time.Duration) {}
+
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
 // returns 0 when none came in time or on Wake, and an error only when the socket is
 // of no more use.

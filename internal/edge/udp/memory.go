@@ -61,6 +61,9 @@ func (m *Memory) Wake() {
 // Gather does nothing: what was sent is there.
 func (m *Memory) Gather(time.Duration) {}
 
+// Doze does nothing, for the same reason.
+func (m *Memory) Doze(time.Duration) {}
+
 // ReadBatch is Conn's.
 func (m *Memory) ReadBatch(ms []Message, wait time.Duration) (int, error) {
 	if n := m.take(ms); n > 0 || wait <= 0 {

@@ -87,3 +87,40 @@ func TestGatherWaitsForMore(t *testing.T) {
 		t.Fatalf("%d datagrams, %v", n, err)
 	}
 }
+
+// TestDozeLooksOnlySoOften has a datagram that lies there wait for the next look, Wake wait
+// for nothing, and a full batch be followed by what else there is.
+func TestDozeLooksOnlySoOften(t *testing.T) {
+	a, b := listenOn(t, loopback4), listenOn(t, loopback4)
+	const interval = 20 * time.Millisecond
+	b.Doze(interval)
+	in := NewBatch()
+	a.WriteBatch(outgoing(b.LocalAddr(), "early"))
+	began := time.Now()
+	if n, err := b.ReadBatch(in, patience); n != 1 || err != nil {
+		t.Fatalf("%d datagrams, %v", n, err)
+	}
+	if took := time.Since(began); took < interval {
+		t.Errorf("woken after %v", took)
+	}
+	if n, err := b.ReadBatch(in, patience); n != 0 || err != nil {
+		t.Errorf("nothing to look at: %d datagrams, %v", n, err)
+	}
+
+	b.Doze(time.Hour)
+	b.Wake()
+	a.WriteBatch(outgoing(b.LocalAddr(), make([]string, Batch)...))
+	a.WriteBatch(outgoing(b.LocalAddr(), "more"))
+	if n, err := b.ReadBatch(in, patience); n != Batch || err != nil {
+		t.Fatalf("woken: %d datagrams, %v", n, err)
+	}
+	if n, err := b.ReadBatch(in, patience); n != 1 || err != nil {
+		t.Fatalf("after a full batch: %d datagrams, %v", n, err)
+	}
+
+	b.Doze(0)
+	a.WriteBatch(outgoing(b.LocalAddr(), "at once"))
+	if n, err := b.ReadBatch(in, patience); n != 1 || err != nil {
+		t.Errorf("awake again: %d datagrams, %v", n, err)
+	}
+}

@@ -22,11 +22,11 @@ const (
 	// gatherLeast is how many it must bring at least.
 	gatherLeast = 0.5
 
-	// idleWait is how long a worker waits for which nothing but keepalives has come for
-	// idleAfter windows, idleFrom or more in each: a wake-up for each of them costs many
-	// times what they do. It ends with the first packet or command that is anything
+	// idleWait is how long a worker sleeps at a time for which nothing but keepalives has
+	// come for idleAfter windows, idleFrom or more in each: a wake-up for each of them costs
+	// many times what they do. It ends with the first command, or packet that is anything
 	// else, which it has delayed by that much at most.
-	idleWait  = 5 * time.Millisecond
+	idleWait  = 10 * time.Millisecond
 	idleAfter = 10
 	idleFrom  = 20
 )
@@ -37,7 +37,8 @@ const (
 // speaks and many are there.
 type gatherer struct {
 	most time.Duration
-	wait time.Duration
+	wait time.Duration // for more packets, once one has come
+	doze time.Duration // between two looks whether any has; 0: each one wakes the worker
 
 	// Of the current window: packets delivered, and peers that they went to. The
 	// window's number marks those peers.
@@ -55,7 +56,7 @@ type gatherer struct {
 // whether it did.
 func (g *gatherer) update(now clock.Time) bool {
 	if g.idle >= idleAfter && g.done > g.keepalives {
-		g.wait, g.idle = 0, 0
+		g.wait, g.doze, g.idle = 0, 0, 0
 		return true
 	}
 	elapsed := now.Sub(g.began)
@@ -65,13 +66,17 @@ func (g *gatherer) update(now clock.Time) bool {
 	if g.idle++; g.done > g.keepalives || g.keepalives < idleFrom {
 		g.idle = 0
 	}
-	if g.wait = g.choose(elapsed); g.idle >= idleAfter {
-		g.wait = idleWait
+	g.wait, g.doze = g.choose(elapsed), 0
+	if g.idle >= idleAfter {
+		g.doze = idleWait
 	}
 	g.delivered, g.listeners, g.done, g.keepalives, g.began = 0, 0, 0, 0, now
 	g.window++
 	return true
 }
+
+// held returns how long a packet that comes now may lie.
+func (g *gatherer) held() time.Duration { return g.wait + g.doze }
 
 func (g *gatherer) choose(elapsed time.Duration) time.Duration {
 	least := gatherFrom

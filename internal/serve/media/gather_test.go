@@ -143,7 +143,7 @@ func TestIdleWorkerWakesSeldom(t *testing.T) {
 		g.done += keepalives + others
 		g.keepalives += keepalives
 		g.update(now)
-		return g.wait
+		return g.doze
 	}
 	for i := range idleAfter - 1 {
 		if wait := window(idleFrom, 0); wait != 0 {
@@ -154,19 +154,19 @@ func TestIdleWorkerWakesSeldom(t *testing.T) {
 		t.Fatalf("idle: waits for %v", wait)
 	}
 	now = now.Add(time.Millisecond)
-	if g.done++; !g.update(now) || g.wait != 0 {
-		t.Fatalf("with a packet: waits for %v", g.wait)
+	if g.done++; !g.update(now) || g.doze != 0 {
+		t.Fatalf("with a packet: waits for %v", g.doze)
 	}
 	for range idleAfter {
 		window(idleFrom, 0)
 	}
-	if g.wait != 0 {
-		t.Fatalf("waits for %v after a window that was not idle", g.wait)
+	if g.doze != 0 {
+		t.Fatalf("waits for %v after a window that was not idle", g.doze)
 	}
-	if window(idleFrom, 0); g.wait != idleWait {
-		t.Fatalf("idle again: waits for %v", g.wait)
+	if window(idleFrom, 0); g.doze != idleWait {
+		t.Fatalf("idle again: waits for %v", g.doze)
 	}
-	if window(idleFrom-1, 0); g.wait != 0 {
-		t.Fatalf("few clients: waits for %v", g.wait)
+	if window(idleFrom-1, 0); g.doze != 0 {
+		t.Fatalf("few clients: waits for %v", g.doze)
 	}
 }

@@ -169,7 +169,7 @@ func (w *worker) publish(now clock.Time) {
 			s.RoundTripReported = milliseconds(q.RoundTrip) / float64(q.RoundTrips)
 		}
 	}
-	s.Wait = milliseconds(w.gather.wait)
+	s.Wait = milliseconds(w.gather.held())
 	if w.gathered > 0 {
 		s.WaitMean = milliseconds(w.waited) / float64(w.gathered)
 	}

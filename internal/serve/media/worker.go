@@ -37,6 +37,7 @@ const (
 type socket interface {
 	ReadBatch(ms []udp.Message, wait time.Duration) (int, error)
 	Gather(wait time.Duration)
+	Doze(interval time.Duration)
 	WriteBatch(ms []udp.Message) (sent int)
 	Wake()
 	Dropped() uint64
@@ -140,7 +141,7 @@ func (w *worker) run(ctx context.Context) {
 		w.busy += now.Sub(began)
 		w.gathered += uint64(n)
 		w.gather.done += n
-		w.waited += time.Duration(n) * w.gather.wait
+		w.waited += time.Duration(n) * w.gather.held()
 		w.load(now, w.full(n, w.guard.junk-junk), now.Sub(began))
 	}
 }
@@ -159,6 +160,7 @@ func (w *worker) load(now clock.Time, full bool, took time.Duration) {
 	}
 	if w.gather.update(now) {
 		w.socket.Gather(w.gather.wait)
+		w.socket.Doze(w.gather.doze)
 	}
 }
 
