@@ -127,6 +127,7 @@ type Event struct {
 	Speaking  *PeerSpeaking  `cbor:"2,keyasint,omitempty"`
 	Lost      *PeerLost      `cbor:"3,keyasint,omitempty"`
 	Keys      *SetSRTPKeys   `cbor:"4,keyasint,omitempty"`
+	Quiet     *PeerQuiet     `cbor:"5,keyasint,omitempty"`
 }
 
 // Peer returns whom the event is about, or zero.
@@ -140,6 +141,8 @@ func (e *Event) Peer() PeerID {
 		return e.Lost.Peer
 	case e.Keys != nil:
 		return e.Keys.Peer
+	case e.Quiet != nil:
+		return e.Quiet.Peer
 	}
 	return 0
 }
@@ -156,6 +159,13 @@ type PeerConnected struct {
 type PeerSpeaking struct {
 	Peer PeerID `cbor:"1,keyasint"`
 	On   bool   `cbor:"2,keyasint"`
+}
+
+// PeerQuiet says that nothing at all has come from a native peer for 20 s that had been
+// sending keepalives. It is said again every 20 s for as long as that lasts. The client may
+// be gone, or only its way through UDP.
+type PeerQuiet struct {
+	Peer PeerID `cbor:"1,keyasint"`
 }
 
 // LostReason says why a peer's transport ended.

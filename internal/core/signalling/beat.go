@@ -98,11 +98,16 @@ func cutNumber(b []byte, most int) (number, rest []byte, ok bool) {
 // by now. beat returns when a connection's last was, 0 for never. It comes before Tick.
 func (s *Shard) Beaten(now clock.Time, beat func(ConnID) clock.Time) {
 	for conn, x := range s.conns {
-		if x.heartbeatBy > now {
+		if x.heartbeatBy > now && x.answerBy == 0 {
 			continue
 		}
-		if at := beat(conn); at != 0 {
-			x.heartbeatBy = max(x.heartbeatBy, s.nextHeartbeat(at))
+		at := beat(conn)
+		if at == 0 {
+			continue
+		}
+		x.heartbeatBy = max(x.heartbeatBy, s.nextHeartbeat(at))
+		if x.answerBy != 0 && at.Add(answerWithin) > x.answerBy {
+			x.answerBy = 0
 		}
 	}
 }

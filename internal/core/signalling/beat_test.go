@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -95,4 +96,50 @@ func TestHeartbeatsThatTheReaderAnsweredKeepTheConnection(t *testing.T) {
 	if r.closed[a] != proto.VoiceCloseSessionTimeout {
 		t.Errorf("closed with %d", r.closed[a])
 	}
+}
+
+// Of a native client whose media falls silent the connection is asked for a sign of life,
+// whatever it is; one that gives none is cut and can be resumed.
+func TestQuietMediaAsksTheConnection(t *testing.T) {
+	r := newRoom(t)
+	a := r.join(9, 1)
+	quiet := func() {
+		r.shard.Event(r.now, sfu.Event{Quiet: &sfu.PeerQuiet{Peer: r.session(1).peer}})
+		r.drain()
+	}
+	for name, answer := range map[string]func(){
+		"a pong":                          func() { r.shard.Answered(a) },
+		"a payload":                       func() { r.frame(a, proto.VoiceOpSpeaking, `{"speaking":0}`) },
+		"a heartbeat of the shard's":      func() { r.frame(a, proto.VoiceOpHeartbeat, `1`) },
+		"a heartbeat that the reader saw": func() { r.heard = map[ConnID]clock.Time{a: r.now} },
+	} {
+		r.asked = nil
+		r.frame(a, proto.VoiceOpHeartbeat, `1`)
+		quiet()
+		quiet()
+		if len(r.asked) != 1 || r.asked[0] != a {
+			t.Fatalf("%s: asked %v", name, r.asked)
+		}
+		r.pass(answerWithin - time.Second)
+		answer()
+		r.pass(2 * time.Second)
+		if code := r.closed[a]; code != 0 {
+			t.Fatalf("after %s: closed with %d", name, code)
+		}
+	}
+	r.frame(a, proto.VoiceOpHeartbeat, `1`)
+	quiet()
+	r.pass(answerWithin)
+	if code := r.closed[a]; code != proto.VoiceCloseSessionTimeout {
+		t.Fatalf("without an answer: closed with %d", code)
+	}
+	r.asked = nil
+	if quiet(); len(r.asked) != 0 {
+		t.Error("asks a connection that is cut")
+	}
+	again := r.resume(9, claims(1, 1), 2)
+	if r.pass(2 * answerWithin); r.closed[again] != 0 {
+		t.Errorf("resumed: closed with %d", r.closed[again])
+	}
+	r.shard.Answered(a) // late, and of nobody
 }

@@ -86,6 +86,18 @@ func (s *Shard) Event(now clock.Time, e sfu.Event) {
 		if x := s.peers[e.Lost.Peer]; x != nil {
 			s.lost(now, x, e.Lost.Reason)
 		}
+	case e.Quiet != nil:
+		if x := s.peers[e.Quiet.Peer]; x != nil && x.conn != 0 && x.answerBy == 0 {
+			x.answerBy = now.Add(answerWithin)
+			s.emit(Output{Conn: x.conn, Ping: true})
+		}
+	}
+}
+
+// Answered says that a connection has answered a ping.
+func (s *Shard) Answered(conn ConnID) {
+	if x := s.conns[conn]; x != nil {
+		x.answerBy = 0
 	}
 }
 
@@ -134,7 +146,7 @@ func (s *Shard) Tick(now clock.Time) {
 		switch {
 		case due(x.closeBy):
 			s.closeConn(now, x, x.closeCode)
-		case due(x.heartbeatBy):
+		case due(x.heartbeatBy), due(x.answerBy):
 			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)
 		}
 	}

@@ -51,6 +51,7 @@ type room struct {
 	held     map[proto.Snowflake]int // Identifies and sessions, less those released
 	joined   []Joined
 	refuse   bool
+	asked    []ConnID              // by pings
 	heard    map[ConnID]clock.Time // heartbeats that readers answered
 }
 
@@ -98,6 +99,8 @@ func (r *room) output(o Output) {
 		}
 		p.raw = string(o.Frame)
 		r.inbox[o.Conn] = append(r.inbox[o.Conn], p)
+	case o.Ping:
+		r.asked = append(r.asked, o.Conn)
 	case o.Close != 0:
 		if code, gone := r.closed[o.Conn]; gone {
 			r.t.Fatalf("connection %d closed with %d, then %d", o.Conn, code, o.Close)

@@ -50,6 +50,7 @@ type session struct {
 
 	identified  clock.Time
 	heartbeatBy clock.Time
+	answerBy    clock.Time // while its connection is asked for a sign of life
 	resumeBy    clock.Time // while cut
 	selectBy    clock.Time // while without a transport
 	closeBy     clock.Time // while moved

@@ -26,6 +26,9 @@ const (
 	reselectTimeout = 15 * time.Second
 	// heartbeatsMissed intervals without a heartbeat are a lost client.
 	heartbeatsMissed = 2
+	// answerWithin is how long a connection has to answer a ping, once its media has shown
+	// no sign of life for a while.
+	answerWithin = 5 * time.Second
 	// maxComebacks a minute are taken for one session: each costs a replay, or an
 	// exit and an entrance that all others are told of.
 	maxComebacks = 20
@@ -59,12 +62,13 @@ type Worker struct {
 }
 
 // Output is one effect of an input. Conn goes with Frame, a text payload that is
-// shared and must not be changed, or with Close. Worker goes with Command and with
-// Released. Each of the others stands alone.
+// shared and must not be changed, or with Close, or with Ping. Worker goes with Command and
+// with Released. Each of the others stands alone.
 type Output struct {
 	Conn     ConnID
 	Frame    []byte
 	Close    proto.CloseCode
+	Ping     bool // the WebSocket's own; Answered says that it was answered
 	Worker   int
 	Command  *sfu.Command // for Worker; Refused says that it could not be posted
 	Report   *Report
@@ -268,7 +272,7 @@ func (s *Shard) resume(now clock.Time, conn ConnID, a Admission) proto.CloseCode
 	}
 	s.closeConn(now, x, proto.VoiceCloseDisconnected)
 	x.conn, x.version, x.addresses = conn, a.Version, a.Addresses
-	x.resumeBy, x.heartbeatBy = 0, s.nextHeartbeat(now)
+	x.resumeBy, x.heartbeatBy, x.answerBy = 0, s.nextHeartbeat(now), 0
 	s.conns[conn] = x
 	s.emit(Output{Conn: conn, Frame: []byte(`{"op":9,"d":null}`)})
 	s.replay(x, acknowledged, numbered)
@@ -285,6 +289,7 @@ func (s *Shard) Frame(now clock.Time, conn ConnID, f Frame) {
 	if x == nil {
 		return
 	}
+	x.answerBy = 0
 	handle := handlers[f.Op]
 	switch {
 	case handle == nil:

@@ -21,6 +21,12 @@ const (
 
 	// consentTimeout is RFC 7675's section 5.1.
 	consentTimeout = 30 * time.Second
+	// quietAfter is how long a native peer that had been sending keepalives may send
+	// nothing before signalling is told, and asks: four of what libraries send every 5 s.
+	quietAfter = 20 * time.Second
+	// regularFrom is from how many keepalives on, none of them later than that, a peer is
+	// one that sends them.
+	regularFrom = 3
 	// addressHold is how long after its last packet an address can not be taken over:
 	// so nobody takes a talking peer's place by forging its address.
 	addressHold = 5 * time.Second
@@ -45,6 +51,9 @@ type peer struct {
 	believed  bool
 	connected bool       // said so
 	heard     clock.Time // last authentic packet
+	pinged    clock.Time // last keepalive of a native peer, which proves nothing
+	asked     clock.Time // when signalling was told last that it is quiet
+	pings     uint8      // keepalives in time, up to regularFrom
 
 	native  *native.Transport
 	browser *browserPeer
@@ -186,6 +195,20 @@ func (w *worker) announce(p *peer) {
 		w.note(p)
 		w.sink(w.index, sfu.Event{Connected: &sfu.PeerConnected{Peer: p.id}})
 	}
+}
+
+// ping takes note of a native peer's keepalive.
+func (p *peer) ping(now clock.Time) {
+	if p.pinged == 0 || now.Sub(p.pinged) >= quietAfter {
+		p.pings = 0
+	}
+	p.pinged, p.pings = now, min(p.pings+1, regularFrom)
+}
+
+// quiet reports whether a native peer that had been sending keepalives has not shown a
+// sign of life for too long, and not been asked about lately.
+func (p *peer) quiet(now clock.Time) bool {
+	return p.native != nil && p.pings == regularFrom && now.Sub(max(p.pinged, p.heard, p.asked)) >= quietAfter
 }
 
 // claim gives an address to a slot. It is false while the address belongs to a peer

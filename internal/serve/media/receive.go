@@ -245,6 +245,7 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		return
 	}
 	w.gather.keepalives++
+	w.peers[slot].ping(now)
 	if sequence, ok := native.ParsePing(pkt); ok {
 		w.queue(native.PutPong(w.next(), sequence), addr)
 	} else {

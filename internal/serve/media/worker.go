@@ -302,11 +302,16 @@ func (w *worker) room(slot sfu.Slot) *peer {
 	return &w.peers[slot]
 }
 
-// keepHouse ends peers that withdrew consent and publishes the counters.
+// keepHouse ends peers that withdrew consent, says who is quiet and publishes the counters.
 func (w *worker) keepHouse(now clock.Time) {
 	for slot := range w.peers {
-		if b := w.peers[slot].browser; b != nil && now.Sub(b.checked) >= consentTimeout {
+		p := &w.peers[slot]
+		switch {
+		case p.browser != nil && now.Sub(p.browser.checked) >= consentTimeout:
 			w.lose(sfu.Slot(slot), sfu.LostConsent)
+		case p.quiet(now):
+			p.asked = now
+			w.sink(w.index, sfu.Event{Quiet: &sfu.PeerQuiet{Peer: p.id}})
 		}
 	}
 	w.judge(now)

@@ -549,3 +549,60 @@ func (discard) WriteBatch(ms []udp.Message) (sent int) {
 func deafen(id int) sfu.Command {
 	return sfu.Command{Update: &sfu.UpdatePeer{Peer: sfu.PeerID(id), Flags: sfu.Deafened}}
 }
+
+// TestQuietPeerIsToldOf follows a peer that sends keepalives and then nothing, one that
+// sends media alone, and one that does discovery and never anything more.
+func TestQuietPeerIsToldOf(t *testing.T) {
+	b := newBench(t)
+	pinging, _ := b.native(1, proto.ModeAES256GCM)
+	talking, crypt := b.native(2, proto.ModeAES256GCM)
+	b.native(3, proto.ModeAES256GCM)
+	voice := packets(2, 100, crypt)
+	said := func() (quiet []sfu.PeerID) {
+		for _, ev := range b.events {
+			if ev.Quiet != nil {
+				quiet = append(quiet, ev.Quiet.Peer)
+			}
+		}
+		b.events = nil
+		return quiet
+	}
+	pass := func(d time.Duration) {
+		for ; d > 0; d -= time.Second {
+			b.step(time.Second)
+		}
+	}
+	ping := func() { b.write(pinging, make([]byte, 8)) }
+	for i := range 6 {
+		ping()
+		b.write(talking, voice[i])
+		pass(5 * time.Second)
+	}
+	pass(quietAfter - 6*time.Second)
+	if quiet := said(); len(quiet) != 0 {
+		t.Fatalf("told of %v in time", quiet)
+	}
+	for range 3 {
+		pass(quietAfter)
+		if quiet := said(); len(quiet) != 1 || quiet[0] != 1 {
+			t.Fatalf("told of %v", quiet)
+		}
+	}
+	// One that comes back is told of again once it has been regular again.
+	for range regularFrom - 1 {
+		ping()
+		pass(5 * time.Second)
+	}
+	pass(2 * quietAfter)
+	if quiet := said(); len(quiet) != 0 {
+		t.Fatalf("told of %v, who sent too few", quiet)
+	}
+	for range regularFrom {
+		ping()
+		pass(5 * time.Second)
+	}
+	pass(quietAfter)
+	if quiet := said(); len(quiet) != 1 || quiet[0] != 1 {
+		t.Errorf("told of %v", quiet)
+	}
+}

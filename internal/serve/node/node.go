@@ -186,7 +186,10 @@ func (n *Node) openBus(context.Context) (err error) {
 
 // openPort takes the one TCP port. Nobody is served on it before the roles run.
 func (n *Node) openPort(context.Context) (err error) {
-	if n.listener, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
+	// What is still there says so itself, in heartbeats and requests; the kernel's keepalives
+	// every 15 s would wake both hosts for nothing.
+	listening := net.ListenConfig{KeepAlive: -1}
+	if n.listener, err = listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP); err != nil {
 		return fmt.Errorf("HTTP port (--http): %w", err)
 	}
 	n.onClose(func() { _ = n.listener.Close() })

@@ -27,6 +27,8 @@ type client struct {
 	addresses []netip.Addr
 	from      netip.Addr    // where it is, if that is known
 	in, out   atomic.Uint64 // bytes of payloads
+	asked     atomic.Bool   // a ping of the shard's is on its way; cleared by its answer
+	home      *shard        // once admitted; the reader's
 	beat      atomic.Int64  // when the reader last answered a heartbeat, a clock.Time; 0: never
 }
 
@@ -87,6 +89,7 @@ func (c *client) introduce(ctx context.Context, limiter *session.Limiter) *shard
 // they pass through has to be woken. All else it leaves to the shard, whose one stack is
 // deep enough for decoding.
 func (c *client) read(ctx context.Context, home *shard, limiter session.Limiter) {
+	c.home = home
 	stop := context.AfterFunc(ctx, c.ws.Load().Abort)
 	defer stop()
 	for {
@@ -117,6 +120,19 @@ func (c *client) answer(frame []byte) bool {
 		c.tooSlow()
 	}
 	return true
+}
+
+// ping asks for a sign of life.
+func (c *client) ping() {
+	c.asked.Store(true)
+	c.ws.Load().Ping()
+}
+
+// answered takes a pong. One that nobody asked for is nothing to trouble the shard with.
+func (c *client) answered() {
+	if c.home != nil && c.asked.Swap(false) {
+		c.home.post(input{client: c, pong: true})
+	}
 }
 
 // next returns the next message that is within the limits, or what the connection ended

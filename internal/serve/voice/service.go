@@ -41,7 +41,9 @@ import (
 )
 
 const (
-	defaultHeartbeat    = 13750 * time.Millisecond
+	// defaultHeartbeat is the gateway's too. Who is gone shows sooner: by the silence of
+	// their media (docs/adr/0024).
+	defaultHeartbeat    = 41250 * time.Millisecond
 	defaultResumeWindow = time.Minute
 	// identifyTimeout is how long a connection may stay without a session. It is
 	// closed with 4009, as one whose session has timed out.
@@ -74,7 +76,7 @@ type Config struct {
 	// AdmitPerSecond is how many Identifies, and as many Resumes, are let in; 0: 250 for
 	// each core.
 	AdmitPerSecond int
-	// Heartbeat and ResumeWindow are 13.75 s and a minute by default.
+	// Heartbeat and ResumeWindow are 41.25 s and a minute by default.
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
 	Version      string
@@ -369,7 +371,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		run.TurnAway(w, http.StatusServiceUnavailable)
 		return
 	}
-	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes, Write: s.write})
+	socket, err := ws.Accept(w, r, ws.Options{ReadLimit: signalling.MaxFrame, QueueBytes: queueBytes, Write: s.write, Pong: c.answered})
 	if err != nil {
 		s.lobby.leave(c)
 		s.cfg.Log.Debug("voice upgrade refused", "err", err)

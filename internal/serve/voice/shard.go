@@ -19,13 +19,14 @@ const (
 	controlSize = 8192
 )
 
-// input is something a client did: it was admitted, it sent a frame, or it is
-// gone, whichever is set.
+// input is something a client did: it was admitted, it sent a frame, it answered a ping, or
+// it is gone, whichever is set.
 type input struct {
 	client *client
 	admit  *signalling.Admission
 	data   []byte // of a frame; binary says of which kind
 	binary bool
+	pong   bool
 	closed proto.CloseCode
 }
 
@@ -108,6 +109,8 @@ func (h *shard) input(now clock.Time, in input) {
 	case in.closed != 0:
 		delete(h.clients, c.id)
 		h.core.Closed(now, c.id, in.closed)
+	case in.pong:
+		h.core.Answered(c.id)
 	default:
 		frame, code := signalling.Decode(in.data, in.binary)
 		if code != 0 {
@@ -167,6 +170,10 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 	case o.Frame != nil:
 		if c := h.clients[o.Conn]; c != nil {
 			c.send(o.Frame)
+		}
+	case o.Ping:
+		if c := h.clients[o.Conn]; c != nil {
+			c.ping()
 		}
 	case o.Close != 0:
 		if c := h.clients[o.Conn]; c != nil {

@@ -27,7 +27,7 @@ func TestNativeJoinIsSmall(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("?v=8")
 	var hello proto.VoiceHello
-	if c.expect(proto.VoiceOpHello, &hello); hello.V != 8 || hello.HeartbeatInterval != 13750 {
+	if c.expect(proto.VoiceOpHello, &hello); hello.V != 8 || hello.HeartbeatInterval != 41250 {
 		t.Errorf("hello %+v", hello)
 	}
 	v := claims(7, 1)
@@ -511,5 +511,33 @@ func TestReaderAnswersHeartbeats(t *testing.T) {
 	c.sendRaw(`{ "op": 3, "d": {"seq_ack": 1, "t": 5} }`)
 	if f := c.expect(proto.VoiceOpHeartbeatACK, nil); string(f.D) != `{"t":5}` {
 		t.Errorf("answered with %s", f.D)
+	}
+}
+
+// A client whose media is silent is pinged, and its library's answer reaches the shard.
+func TestQuietClientIsPinged(t *testing.T) {
+	w := newWorld(t, nil)
+	c, _, _ := w.join(8, claims(7, 1))
+	add := w.command(func(p posted) bool { return p.Add != nil })
+	w.service.Event(add.worker, sfu.Event{Quiet: &sfu.PeerQuiet{Peer: add.Add.Peer}})
+	states := make(chan bool, 1)
+	asked := func() bool {
+		w.service.shards[signalling.HomeOf(add.Add.Peer)].tell(control{ask: func() {
+			for _, c := range w.service.shards[signalling.HomeOf(add.Add.Peer)].clients {
+				states <- c.asked.Load()
+			}
+		}})
+		return receive(t, states)
+	}
+	if !asked() {
+		t.Fatal("not asked")
+	}
+	// Reading answers the ping, before what is sent after it.
+	c.sendRaw(`{"op":3,"d":1}`)
+	c.expect(proto.VoiceOpHeartbeatACK, nil)
+	c.sendRaw(`{"op":3,"d":2}`)
+	c.expect(proto.VoiceOpHeartbeatACK, nil)
+	if asked() {
+		t.Error("the answer is not there")
 	}
 }
