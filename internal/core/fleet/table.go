@@ -38,7 +38,8 @@ func NewTable(now clock.Time, self Member) *Table {
 // new View.
 func (t *Table) SetSelf(now clock.Time, self Member) bool {
 	old := t.members[self.Name]
-	t.overslept = t.overslept || old != nil && now.Sub(t.said) > Silence-Interval/4
+	// Where there is nobody else, nobody has forgotten it.
+	t.overslept = t.overslept || old != nil && len(t.members) > 1 && now.Sub(t.said) > Silence-Interval/4
 	t.said = now
 	t.self = self
 	if self.Gone {
