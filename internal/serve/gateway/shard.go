@@ -19,6 +19,11 @@ import (
 const (
 	clientMail = 4096
 	busMail    = 16384
+	// sweepEvery is how often time is taken to have passed, and lookEvery how often every
+	// session is looked at for it: to fetch thousands from memory costs, and their bounds
+	// are a minute and more.
+	sweepEvery = time.Second
+	lookEvery  = 5 * time.Second
 )
 
 // mail is one message to a shard. Each kind brings its own handling.
@@ -43,6 +48,7 @@ type shard struct {
 	guilds   map[proto.Snowflake]*crowd
 	// gathering has the crowds in which events wait.
 	gathering []*crowd
+	looked    clock.Time // when every session was looked at last
 	handoff
 }
 
@@ -56,7 +62,7 @@ func newShard(g *Service) *shard {
 
 // run is the body of the shard's goroutine.
 func (sh *shard) run(ctx context.Context) {
-	sweep := time.NewTicker(min(time.Second, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2))
+	sweep := time.NewTicker(min(sweepEvery, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2))
 	defer sweep.Stop()
 	round := time.NewTimer(time.Hour)
 	defer round.Stop()
@@ -95,6 +101,10 @@ func (sh *shard) post(m mail) {
 // because the mailbox was full.
 func (sh *shard) sweep(now clock.Time) {
 	sh.remind(now)
+	if now.Sub(sh.looked) < min(lookEvery, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2) {
+		return
+	}
+	sh.looked = now
 	for _, c := range sh.sessions {
 		if c.conn != nil && c.conn.Closed() {
 			sh.disconnect(now, c)
