@@ -12,6 +12,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/serve/load"
 	"hubbub.dev/hubbub/internal/serve/node"
+	"hubbub.dev/hubbub/proto"
 )
 
 // loadCmd measures a server under load. docs/performance.md says how.
@@ -31,6 +32,8 @@ type loadCmd struct {
 	Listeners int           `default:"100" help:"Listeners, dealt out to the channels."`
 	Channels  int           `default:"1" help:"Voice channels."`
 	Guilds    int           `help:"Guilds that the channels are spread over (0: one for each)."`
+	Channel   uint64        `help:"Voice channel that is there already, for several load processes to share; it stays, and so do its new members." placeholder:"ID"`
+	Hear      int           `help:"With --channel and --speakers 0: how many speakers another load process has there, and no third any."`
 	Talk      float64       `default:"1" help:"Share of the time that a speaker talks, in spurts of about a second."`
 	Rate      float64       `default:"50" help:"Packets a second of one who talks."`
 	Size      int           `default:"140" help:"Payload bytes of a packet."`
@@ -61,7 +64,7 @@ func (c *loadCmd) Run() error {
 	}
 	cfg := load.Config{
 		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin,
-		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds,
+		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds, Channel: proto.Snowflake(c.Channel), Hear: c.Hear,
 		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Events: c.Events,
 		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step,
 		Mumble: c.Mumble, MumblePID: c.MumblePID, MumblePassword: c.MumblePassword, Version: version,

@@ -143,6 +143,26 @@ func (a *admin) prepare(ctx context.Context, guilds, channels int) (*ground, err
 	return g, nil
 }
 
+// find returns the ground of one voice channel that is there already, and stays.
+func (a *admin) find(ctx context.Context, channel proto.Snowflake) (*ground, error) {
+	var guilds []proto.Guild
+	if err := a.call(ctx, http.MethodGet, "/guilds", nil, &guilds); err != nil {
+		return nil, err
+	}
+	for _, guild := range guilds {
+		var channels []proto.Channel
+		if err := a.call(ctx, http.MethodGet, "/guilds/"+guild.ID.String()+"/channels", nil, &channels); err != nil {
+			return nil, err
+		}
+		for _, c := range channels {
+			if c.ID == channel && c.Type == proto.ChannelVoice {
+				return &ground{admin: a, rooms: []room{{guild.ID, channel}}}, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("--channel %d: no voice channel of the server (hubbub ctl channel list)", channel)
+}
+
 // bot makes an account in a guild and returns its token.
 func (g *ground) bot(ctx context.Context, guild proto.Snowflake, name string) (token string, err error) {
 	var made struct {

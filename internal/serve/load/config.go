@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"hubbub.dev/hubbub/proto"
 )
 
 // Modes of a native client's encryption.
@@ -45,16 +47,21 @@ type Config struct {
 	Speakers  int    // in each channel
 	Listeners int    // in all channels together
 	Channels  int
-	Guilds    int     // that the channels are spread over; 0 is one for each
-	Talk      float64 // share of the time that a speaker talks
-	Rate      float64 // packets a second while talking
-	Size      int     // payload bytes
-	Phase     string  // PhaseEven or PhaseBurst
-	Duration  time.Duration
-	Runs      int // measurements of each server
-	Joins     int // that go on at once
-	Events    bool
-	Loops     int // that carry the clients' media; 0 is one per core
+	Guilds    int // that the channels are spread over; 0 is one for each
+	// Channel is a voice channel that is there already, to go to in place of making some;
+	// 0 for none. Hear is how many speakers of another load process, that has no others,
+	// listeners hear there.
+	Channel  proto.Snowflake
+	Hear     int
+	Talk     float64 // share of the time that a speaker talks
+	Rate     float64 // packets a second while talking
+	Size     int     // payload bytes
+	Phase    string  // PhaseEven or PhaseBurst
+	Duration time.Duration
+	Runs     int // measurements of each server
+	Joins    int // that go on at once
+	Events   bool
+	Loops    int // that carry the clients' media; 0 is one per core
 
 	Floor     bool          // measure the minimal forwarders in the same run
 	FloorWait time.Duration // that the coalescing one waits for more packets
@@ -77,6 +84,8 @@ const (
 	// rampRate is what servers let a member send (a packet every 2.5 ms, the shortest
 	// frame of Opus), less a little for jitter.
 	rampRate = 390
+	// mostHeard bounds the speakers of another process that each listener follows.
+	mostHeard = 1000
 )
 
 func (c *Config) check() error {
@@ -106,6 +115,12 @@ func (c *Config) check() error {
 	}
 	if c.Guilds < 1 || c.Guilds > c.Channels {
 		bad("--guilds %d: between 1 and --channels %d", c.Guilds, c.Channels)
+	}
+	if c.Channel != 0 && (c.Channels > 1 || c.Guilds > 1) {
+		bad("--channel %d is one: no --channels, no --guilds", c.Channel)
+	}
+	if c.Hear < 0 || c.Hear > mostHeard || c.Hear > 0 && (c.Channel == 0 || c.Speakers > 0) {
+		bad("--hear %d: at most %d speakers of another process, with --channel and --speakers 0", c.Hear, mostHeard)
 	}
 	if c.Talk <= 0 || c.Talk > 1 {
 		bad("--talk %v: a share above 0, at most 1", c.Talk)

@@ -103,7 +103,7 @@ func (c *crowd) begin(ctx context.Context, w window) error {
 func (c *crowd) hush(ctx context.Context) error {
 	for _, l := range c.loops {
 		err := l.ask(ctx, func(l *loop) {
-			l.queue, l.head = l.queue[:0], 0
+			l.queue, l.head, l.hushed = l.queue[:0], 0, true
 			l.publish()
 		})
 		if err != nil {
@@ -188,6 +188,7 @@ type loop struct {
 	window    window
 	queue     []turn // of the speakers, soonest at head
 	head      int
+	hushed    bool // the window is over
 	aliveNext int
 	aliveAt   clock.Time
 
@@ -332,7 +333,7 @@ func (l *loop) speakersOf(target int) (n int) {
 // begin starts a window. Its first speaker is number first of all loops' together,
 // and so many there are; it returns the number after its last.
 func (l *loop) begin(w window, first, speakers int) int {
-	l.window, l.counters = w, counters{}
+	l.window, l.counters, l.hushed = w, counters{}, false
 	l.publish()
 	l.queue, l.head = l.queue[:0], 0
 	now := monotonic.Now()
@@ -446,6 +447,8 @@ func (l *loop) judge(s *seat, payload []byte, at int64) {
 	switch {
 	case p.sender-s.base >= uint32(len(s.heard)) || !s.hears:
 		l.foreign++
+	case s.afar:
+		l.follow(s, p, at)
 	case p.round != l.window.round || s.target != l.window.target:
 		l.stale++
 	case l.window.size != len(payload):
@@ -453,6 +456,24 @@ func (l *loop) judge(s *seat, payload []byte, at int64) {
 	default:
 		l.place(s, p, at)
 	}
+}
+
+// follow counts a packet of a speaker that another process has.
+func (l *loop) follow(s *seat, p stamp, at int64) {
+	heard := &s.heard[p.sender-s.base]
+	switch {
+	case l.hushed || heard.round > p.round:
+		l.stale++
+		return
+	case heard.round < p.round:
+		*heard = stream{round: p.round, next: p.index, first: p.index}
+	case p.index < heard.first:
+		l.stale++ // its speaker was not counted yet
+		return
+	}
+	before := heard.next
+	l.place(s, p, at)
+	l.expected += uint64(heard.next - before)
 }
 
 func (l *loop) place(s *seat, p stamp, at int64) {

@@ -36,7 +36,8 @@ func (c *Config) newSeat(target, i int) *seat {
 	s.hears = true
 	s.room = (i - c.Speakers*c.Channels) % c.Channels
 	s.base = uint32(s.room * c.Speakers)
-	s.heard = make([]stream, c.Speakers)
+	s.heard = make([]stream, c.Speakers+c.Hear)
+	s.afar = c.Hear > 0
 	return s
 }
 

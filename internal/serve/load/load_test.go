@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -106,6 +107,87 @@ func TestChannelsAreApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole(t, &r.Windows[0], 3)
+}
+
+// Two runs share a channel: one has the speakers, and both have listeners.
+func TestListenersHearSpeakersOfAnotherProcess(t *testing.T) {
+	cfg := small(t)
+	a, err := newAdmin(cfg.URL, cfg.Token, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.http.CloseIdleConnections()
+	g, err := a.prepare(t.Context(), 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.remove(context.Background())
+	cfg.Channel = g.rooms[0].channel
+	talking := cfg
+	talking.Speakers, talking.Listeners, talking.Duration = 2, 1, time.Hour
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		_, err := Run(ctx, talking)
+		over <- err
+	}()
+	cfg.Speakers, cfg.Hear = 0, 2
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-over; !errors.Is(err, context.Canceled) {
+		t.Errorf("the speakers: %v", err)
+	}
+	if w := r.Windows[0]; w.Sent != 0 || w.Received < 100 || w.Received != w.Expected || w.Duplicates+w.Corrupt+w.Foreign != 0 {
+		t.Errorf("%+v", w)
+	}
+	if j := r.Join; j.Clients != 5 || j.Heard != 5 || j.Cuts != 0 {
+		t.Errorf("joins: %+v", j)
+	}
+}
+
+func TestChannelThatIsNotThere(t *testing.T) {
+	cfg := small(t)
+	cfg.Channel = 1
+	if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "--channel") {
+		t.Errorf("got %v", err)
+	}
+	for name, change := range map[string]func(*Config){
+		"channels": func(c *Config) { c.Channel, c.Channels = 1, 2 },
+		"hear":     func(c *Config) { c.Speakers, c.Hear = 0, 1 },
+		"speakers": func(c *Config) { c.Channel, c.Hear = 1, 1 },
+	} {
+		cfg := cfg
+		cfg.Channel = 0
+		change(&cfg)
+		if err := cfg.check(); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestFollowingCountsWhatIsMissing(t *testing.T) {
+	l, s := &loop{}, &seat{afar: true, hears: true, heard: make([]stream, 1)}
+	for _, c := range []struct {
+		round, index       uint32
+		expected, received uint64
+	}{
+		{3, 10, 1, 1}, {3, 9, 1, 1}, {3, 12, 3, 2}, {3, 11, 3, 3}, {3, 13, 4, 4},
+		{2, 14, 4, 4}, {4, 0, 5, 5}, {4, 2, 7, 6},
+	} {
+		l.follow(s, stamp{round: c.round, index: c.index}, 0)
+		if l.expected != c.expected || l.received != c.received {
+			t.Errorf("after %d of round %d: %d of %d", c.index, c.round, l.received, l.expected)
+		}
+	}
+	if l.hushed = true; l.stale != 2 {
+		t.Errorf("%d too old", l.stale)
+	}
+	if l.follow(s, stamp{round: 4, index: 3}, 0); l.received != 6 {
+		t.Error("counts after the end")
+	}
 }
 
 func TestFloorsForwardTheSame(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -106,7 +108,11 @@ func (r *runner) open(ctx context.Context) error {
 	r.party = &party{cfg: &r.cfg, admin: a, group: r.group}
 	r.group.Go("load gateway heartbeats", r.party.gatewayHeart.run)
 	r.group.Go("load voice heartbeats", r.party.voiceHeart.run)
-	r.ground, err = a.prepare(ctx, r.cfg.Guilds, r.cfg.Channels)
+	if r.cfg.Channel != 0 {
+		r.ground, err = a.find(ctx, r.cfg.Channel)
+	} else {
+		r.ground, err = a.prepare(ctx, r.cfg.Guilds, r.cfg.Channels)
+	}
 	return err
 }
 
@@ -116,12 +122,14 @@ func (r *runner) warn(format string, args ...any) {
 
 // join brings all clients into their channels, speakers first, who then talk.
 func (r *runner) join(ctx context.Context) error {
+	// Bots that other runs left behind, or have now, are called otherwise.
+	tag := strconv.FormatUint(rand.Uint64(), 36)
 	r.members = make([]*member, r.cfg.clients())
 	err := each(ctx, r.group, len(r.members), accountsAtOnce, func(ctx context.Context, i int) (err error) {
 		m := &member{seat: r.cfg.newSeat(0, i)}
 		m.room = r.ground.rooms[m.seat.room]
 		r.members[i] = m
-		m.token, err = r.ground.bot(ctx, m.room.guild, fmt.Sprintf("load %d", i+1))
+		m.token, err = r.ground.bot(ctx, m.room.guild, fmt.Sprintf("load %s %d", tag, i+1))
 		return err
 	})
 	if err != nil {
@@ -143,7 +151,7 @@ func (r *runner) join(ctx context.Context) error {
 	}
 	// Speakers talk without a pause, so that a listener's first packet is there to come;
 	// but a crowd of them would be another load than the one asked for.
-	talk, hear := 1.0, speakers > 0
+	talk, hear := 1.0, speakers > 0 || r.cfg.Hear > 0
 	if speakers > mostTalkers {
 		talk, hear = r.cfg.Talk, false
 	}

@@ -30,6 +30,9 @@ type seat struct {
 	// heard follows the speakers of the room, whose numbers begin at base.
 	base  uint32
 	heard []stream
+	// afar says that they are another process's: what they send is counted from the first
+	// number that is heard to the last, in each of their rounds.
+	afar bool
 	// first is when the first packet came, in Unix time; firstHeard is closed then.
 	// The latter is for others to wait on, who may read first after.
 	first      int64

@@ -12,6 +12,9 @@ import (
 type stream struct {
 	next uint32 // after the highest heard
 	seen uint64 // bit i: next-1-i was heard
+
+	// Of a sender in another process: its round, 0 before any, and the first number heard.
+	round, first uint32
 }
 
 // order is what a number says of the way that its packet came.
