@@ -44,12 +44,19 @@ func startMurmur(t *testing.T, refuse string) *murmur {
 		t.Fatal(err)
 	}
 	m := &murmur{t: t, group: run.NewGroup(context.Background(), slog.New(slog.DiscardHandler))}
-	m.tcp, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
-	if err != nil {
-		t.Fatal(err)
+	// A port that is free for TCP may be taken for UDP.
+	for range 10 {
+		m.tcp, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := m.tcp.Addr().(*net.TCPAddr)
+		if m.udp, err = net.ListenUDP("udp", &net.UDPAddr{IP: addr.IP, Port: addr.Port}); err == nil {
+			break
+		}
+		_ = m.tcp.Close()
 	}
-	addr := m.tcp.Addr().(*net.TCPAddr)
-	if m.udp, err = net.ListenUDP("udp", &net.UDPAddr{IP: addr.IP, Port: addr.Port}); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	m.group.Go("accept", func(context.Context) {
