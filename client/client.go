@@ -1,10 +1,12 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -26,6 +28,10 @@ type Config struct {
 	// certificates are trusted besides the system's.
 	TLS    *tls.Config
 	CAFile string
+	// Dial opens every connection when set: "tcp" for requests and WebSockets, "udp"
+	// for media, where each connection is for one session and its key. An address
+	// is host:port. It may be called by several goroutines at once.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Log receives reconnections at Info and protocol detail at Debug; nil
 	// discards them.
 	Log *slog.Logger
@@ -36,6 +42,7 @@ type Client struct {
 	base    *url.URL
 	token   string
 	http    *http.Client
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	log     *slog.Logger
 	backoff backoff
 }
@@ -59,6 +66,12 @@ func New(cfg Config) (*Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
+	dial := cfg.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	} else {
+		transport.DialContext, transport.Proxy = dial, nil
+	}
 	// A WebSocket upgrade needs HTTP/1.1, and both share this transport.
 	transport.Protocols = new(http.Protocols)
 	transport.Protocols.SetHTTP1(true)
@@ -66,6 +79,7 @@ func New(cfg Config) (*Client, error) {
 		base:    base,
 		token:   cfg.Token,
 		http:    &http.Client{Transport: transport},
+		dial:    dial,
 		log:     log,
 		backoff: backoff{min: 250 * time.Millisecond, max: 30 * time.Second},
 	}, nil

@@ -62,13 +62,12 @@ type transport struct {
 }
 
 // dialTransport opens a socket towards the media worker that Ready named.
-func dialTransport(ctx context.Context, ready proto.VoiceReady) (*transport, error) {
+func (c *Client) dialTransport(ctx context.Context, ready proto.VoiceReady) (*transport, error) {
 	addr, err := netip.ParseAddr(ready.IP)
 	if err != nil || ready.Port <= 0 || ready.Port > 65535 {
 		return nil, errors.New("client: voice: Ready names no address")
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(addr, uint16(ready.Port)).String())
+	conn, err := c.dial(ctx, "udp", netip.AddrPortFrom(addr, uint16(ready.Port)).String())
 	if err != nil {
 		return nil, fmt.Errorf("client: voice: %w", err)
 	}

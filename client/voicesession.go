@@ -290,7 +290,7 @@ func (s *voiceSession) identify() error {
 	if err != nil {
 		return err
 	}
-	media, err := dialTransport(v.ctx, ready)
+	media, err := v.gw.c.dialTransport(v.ctx, ready)
 	if err != nil {
 		return err
 	}
