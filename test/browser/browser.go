@@ -101,22 +101,25 @@ func newProfile(t testing.TB) string {
 type Options struct {
 	// Microphone is a WAV file of 48 kHz that is said over and over.
 	Microphone string
+	// Flags are more of Chromium's command line.
+	Flags []string
 }
 
 // Chromium starts a Chromium that ends with the test.
 func Chromium(t testing.TB, o Options) *Chrome {
 	t.Helper()
 	profile := newProfile(t)
-	url := start(t, "chromium", regexp.MustCompile(`DevTools listening on (ws://\S+)`), []string{"HOME=" + profile, "TMPDIR=" + profile},
+	args := append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
 		"--no-first-run", "--no-default-browser-check", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio",
 		"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding",
 		"--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-		"--use-file-for-fake-audio-capture="+o.Microphone,
+		"--use-file-for-fake-audio-capture=" + o.Microphone,
 		"--autoplay-policy=no-user-gesture-required",
-		"--remote-debugging-port=0", "--user-data-dir="+filepath.Join(profile, "data"), "about:blank",
-	)
+		"--remote-debugging-port=0", "--user-data-dir=" + filepath.Join(profile, "data"),
+	}, o.Flags...)
+	url := start(t, "chromium", regexp.MustCompile(`DevTools listening on (ws://\S+)`), []string{"HOME=" + profile, "TMPDIR=" + profile}, append(args, "about:blank")...)
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	c := &Chrome{}

@@ -42,8 +42,8 @@ func TestMicrophoneComesThrough(t *testing.T) {
 	}))
 	defer server.Close()
 	for name, launch := range map[string]func(testing.TB) Page{
-		"Chromium": func(t testing.TB) Page { return Chromium(t, Options{harness.WAV48(t, harness.JFK)}) },
-		"Firefox":  func(t testing.TB) Page { return StartFirefox(t, Options{harness.WAV48(t, harness.JFK)}) },
+		"Chromium": func(t testing.TB) Page { return Chromium(t, Options{Microphone: harness.WAV48(t, harness.JFK)}) },
+		"Firefox":  func(t testing.TB) Page { return StartFirefox(t, Options{Microphone: harness.WAV48(t, harness.JFK)}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &App{Page: launch(t)}
