@@ -142,7 +142,7 @@ func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
 		sh.dispatch(now, c, m.body)
 	}
 	if m.ends {
-		sh.detach(c, m.guild)
+		sh.detach(c, m.guild, false)
 	}
 }
 
@@ -222,7 +222,7 @@ func (m left) deliver(sh *shard, now clock.Time) {
 		if c.ready && c.intents&proto.IntentGuilds != 0 {
 			sh.dispatch(now, c, body)
 		}
-		sh.detach(c, m.Guild)
+		sh.detach(c, m.Guild, false)
 	}
 }
 

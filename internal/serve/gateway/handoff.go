@@ -49,10 +49,11 @@ type asking struct {
 }
 
 type endedSession struct {
-	at     clock.Time
-	attach *guild.Attach
-	guilds []proto.Snowflake
-	voice  guild.Wishes
+	at      clock.Time
+	attach  *guild.Attach
+	guilds  []proto.Snowflake
+	voice   guild.Wishes
+	leaving bool // it was ended by the gateway
 }
 
 func newHandoff() handoff {
@@ -118,14 +119,14 @@ func (sh *shard) seated(g proto.Snowflake, f func(*client)) {
 }
 
 // remember keeps a session that ends, unless all do.
-func (sh *shard) remember(now clock.Time, c *client) {
+func (sh *shard) remember(now clock.Time, c *client, leaving bool) {
 	if sh.draining || len(c.guilds) == 0 {
 		return
 	}
 	if len(sh.ended) >= maxEnded {
 		sh.ended = slices.Delete(sh.ended, 0, 1)
 	}
-	sh.ended = append(sh.ended, endedSession{now, sh.attachment(c), slices.Collect(maps.Keys(c.guilds)), c.voice.End(now)})
+	sh.ended = append(sh.ended, endedSession{now, sh.attachment(c), slices.Collect(maps.Keys(c.guilds)), c.voice.End(now), leaving})
 }
 
 // remind wakes the owners of guilds that are adrift, asks again for those that do not
@@ -261,7 +262,7 @@ func (m claimed) deliver(sh *shard, now clock.Time) {
 		if slices.Contains(e.guilds, m.Guild) {
 			a := *e.attach
 			known(&a, &e.voice)
-			sh.answer(m.Claimed, guild.Request{Detach: &guild.Detach{SessionRef: e.attach.SessionRef}})
+			sh.answer(m.Claimed, guild.Request{Detach: &guild.Detach{SessionRef: e.attach.SessionRef, Leaving: e.leaving}})
 		}
 	}
 	if m.left.Add(-1) == 0 {

@@ -135,6 +135,25 @@ func TestALeavingGatewayEndsNoCalls(t *testing.T) {
 	}
 }
 
+// TestAReturnedBusEndsNoCalls has the bus come back, and the guild's owner call the roll
+// after it.
+func TestAReturnedBusEndsNoCalls(t *testing.T) {
+	w := newWorld(t, defaults())
+	p := w.dial("v=10")
+	ready := p.identify(aliceKey, "", 1)
+	w.asked(isAttach)
+	w.service.Returned()
+	if r := w.asked(isDetach); !r.Detach.Leaving {
+		t.Error("the gateway has missed events, its client has not left")
+	}
+	w.claim(guildA, 2)
+	w.asked(isAttach)
+	if r := w.asked(isDetach); r.Detach.Session != ready.SessionID || !r.Detach.Leaving {
+		t.Errorf("%+v", r.Detach)
+	}
+	w.asked(isPresent)
+}
+
 func TestAVoiceNodeBesideTheGatewayIsReachedLikeIt(t *testing.T) {
 	cfg := defaults()
 	cfg.Beside = "n1"

@@ -122,7 +122,8 @@ func (sh *shard) sweep(now clock.Time) {
 	}
 }
 
-// invalidate ends every session of the shard: they have missed events.
+// invalidate ends every session of the shard: they have missed events. Their clients
+// are to come back, so what calls they are in goes on.
 func (sh *shard) invalidate() {
 	sh.service.log.Error("events were missed", "sessions", len(sh.sessions))
 	sh.service.metrics.overruns.Inc()
@@ -131,7 +132,7 @@ func (sh *shard) invalidate() {
 			c.conn.Send(session.InvalidSession(), false)
 			sh.close(c, proto.CloseUnknownError)
 		}
-		sh.end(c)
+		sh.remove(c, true)
 	}
 }
 
@@ -183,11 +184,12 @@ func (sh *shard) attachment(c *client) *guild.Attach {
 	return &guild.Attach{SessionRef: sh.ref(c), Bot: c.bot, Intents: c.intents, Status: c.status, Large: c.large}
 }
 
-// detach takes a session out of a guild for good.
-func (sh *shard) detach(c *client, g proto.Snowflake) {
+// detach takes a session out of a guild for good. Where it is the gateway that leaves
+// and not its client, a call goes on.
+func (sh *shard) detach(c *client, g proto.Snowflake, leaving bool) {
 	sh.unseat(c, g)
 	sh.forget(c, g)
-	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c), Leaving: sh.draining}})
+	sh.request(guild.Request{Guild: g, Detach: &guild.Detach{SessionRef: sh.ref(c), Leaving: leaving}})
 }
 
 // dispatch gives one session one event.
@@ -221,11 +223,14 @@ func (sh *shard) disconnect(now clock.Time, c *client) {
 	c.session.Disconnect(now)
 }
 
-// end forgets a session and tells its guilds.
-func (sh *shard) end(c *client) {
-	sh.remember(monotonic.Now(), c)
+// end forgets a session that its client has ended, or that has timed out.
+func (sh *shard) end(c *client) { sh.remove(c, false) }
+
+// remove forgets a session and tells its guilds whether it is the gateway that leaves.
+func (sh *shard) remove(c *client, leaving bool) {
+	sh.remember(monotonic.Now(), c, leaving)
 	for g := range c.guilds {
-		sh.detach(c, g)
+		sh.detach(c, g, leaving)
 	}
 	delete(sh.sessions, c.id)
 	mine := sh.users[c.user]
@@ -399,6 +404,6 @@ func (drain) deliver(sh *shard, _ clock.Time) {
 		if c.conn != nil {
 			goodbye(c.conn)
 		}
-		sh.end(c)
+		sh.remove(c, true)
 	}
 }
