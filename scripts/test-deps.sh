@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what only tests need, where it is missing: Debian's browsers, a sound
 # server (Firefox runs no AudioContext without a device), PostgreSQL for the tests of
-# a fleet, and the npm packages of the web app and of the third-party clients.
+# a fleet, ip and nft for what happens to its network, and the npm packages of the web
+# app and of the third-party clients.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +12,8 @@ command -v firefox-esr >/dev/null || missing+=(firefox-esr)
 command -v pulseaudio >/dev/null || missing+=(pulseaudio)
 command -v pacat >/dev/null || missing+=(pulseaudio-utils)
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v ip >/dev/null || missing+=(iproute2)
+command -v nft >/dev/null || missing+=(nftables)
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then
     echo "please install: ${missing[*]}" >&2

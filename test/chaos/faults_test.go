@@ -45,7 +45,7 @@ var faults = []fault{
 	{"guild-restart", "guild process restarts (SIGTERM)", uninterrupted, false, false, restarts(fleet.Guilds)},
 	{"guild-kill", "guild owner killed, back later", uninterrupted, false, true, kills(fleet.Guilds)},
 	{"voice-restart", "signalling process restarts (SIGTERM)", uninterrupted, false, false, restarts(fleet.Voice)},
-	{"voice-kill", "voice node dies, connections close (kill -9)", bar{gap: time.Second, lost: -1}, false, true, kills(fleet.Voice)},
+	{"voice-kill", "voice node dies, connections close (kill -9)", bar{gap: time.Second, lost: -1}, false, false, kills(fleet.Voice)},
 	{"voice-power", "voice node power-off (not a word)", bar{gap: 4 * time.Second, lost: -1}, true, true, (*world).voicePower},
 	{"bus-down", "NATS down", uninterrupted, false, true, (*world).busDown},
 	{"database-down", "database down", uninterrupted, false, false, (*world).databaseDown},
@@ -124,7 +124,7 @@ func restarts(role fleet.Roles) func(*world, *rand.Rand) string {
 	return func(w *world, r *rand.Rand) string {
 		n := w.victim(r, role)
 		began := time.Now()
-		if err := n.Stop(patience); err != nil {
+		if err := n.Stop(2 * patience); err != nil {
 			w.t.Error(err)
 		}
 		took := time.Since(began)
@@ -134,7 +134,15 @@ func restarts(role fleet.Roles) func(*world, *rand.Rand) string {
 }
 
 // downtime is how long what was killed stays away.
-func downtime(r *rand.Rand) time.Duration { return between(r, time.Second, 5*time.Second) }
+func downtime(r *rand.Rand) time.Duration {
+	if !*full {
+		return between(r, time.Second, 2*time.Second)
+	}
+	return between(r, time.Second, 5*time.Second)
+}
+
+// deathKnown is longer than the fleet takes to miss a node that says nothing.
+const deathKnown = 3500 * time.Millisecond
 
 func kills(role fleet.Roles) func(*world, *rand.Rand) string {
 	return func(w *world, r *rand.Rand) string {
@@ -142,33 +150,33 @@ func kills(role fleet.Roles) func(*world, *rand.Rand) string {
 		n.Kill()
 		w.hold(away)
 		w.startAgain(n.Process)
-		return away10(n.Name, away)
+		return forSeconds(n.Name, away)
 	}
 }
 
-func away10(who string, away time.Duration) string {
+func forSeconds(who string, away time.Duration) string {
 	return fmt.Sprintf("%s, for %.1f s", who, away.Seconds())
 }
 
 // voicePower ends a voice node as a power cut does: nobody is told, not even by its
 // kernel.
 func (w *world) voicePower(r *rand.Rand) string {
-	n, away := w.victim(r, fleet.Voice), 4*time.Second+downtime(r)
+	n, away := w.victim(r, fleet.Voice), deathKnown+downtime(r)
 	at := w.hosts[n.Name]
 	w.net.unplug(at)
 	n.Kill()
 	w.hold(away)
 	w.net.plug(at)
 	w.startAgain(n.Process)
-	return away10(n.Name, away)
+	return forSeconds(n.Name, away)
 }
 
 func (w *world) busDown(r *rand.Rand) string {
-	away := 3*time.Second + downtime(r)
+	away := time.Second + downtime(r)
 	w.bus.Kill()
 	w.hold(away)
 	w.startAgain(w.bus)
-	return away10("bus", away)
+	return forSeconds("bus", away)
 }
 
 func (w *world) databaseDown(r *rand.Rand) string {
@@ -179,7 +187,7 @@ func (w *world) databaseDown(r *rand.Rand) string {
 	<-w.db.Exited()
 	w.hold(away)
 	w.startAgain(w.db.Process)
-	return away10("database", away)
+	return forSeconds("database", away)
 }
 
 func allDown(role fleet.Roles) func(*world, *rand.Rand) string {
@@ -190,7 +198,7 @@ func allDown(role fleet.Roles) func(*world, *rand.Rand) string {
 		}
 		w.hold(away)
 		w.startAgain(w.with(role)...)
-		return away10("all", away)
+		return forSeconds("all", away)
 	}
 }
 
@@ -209,7 +217,7 @@ func (w *world) guildStops(r *rand.Rand) string {
 // parted cuts a node from the bus, and a guild node from the database too.
 func parted(role fleet.Roles) func(*world, *rand.Rand) string {
 	return func(w *world, r *rand.Rand) string {
-		n, away := w.victim(r, role), 3*time.Second+downtime(r)
+		n, away := w.victim(r, role), deathKnown+downtime(r)
 		from := []string{w.busAt.ip}
 		if role == fleet.Guilds {
 			from = append(from, w.net.clients())
@@ -218,7 +226,7 @@ func parted(role fleet.Roles) func(*world, *rand.Rand) string {
 		w.net.part(at, from...)
 		w.hold(away)
 		w.net.join(at)
-		return away10(n.Name, away)
+		return forSeconds(n.Name, away)
 	}
 }
 

@@ -13,11 +13,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hubbub.dev/hubbub/proto"
 )
 
 // result is what one client heard, at worst of one speaker, while a fault lasted.
 type result struct {
 	Client string        `json:"client"`
+	Of     string        `json:"of"` // the speaker with the longest gap
 	Gap    time.Duration `json:"gap_ns"`
 	Lost   int           `json:"lost"`
 	Share  float64       `json:"share"` // of the packets of that speaker that are lost
@@ -97,7 +100,9 @@ func (s *script) run(f fault) {
 	res.Began = w.now()
 	res.Note = f.strike(w, r)
 	res.Healed = w.now()
-	w.settle(f.name)
+	if !w.settle(f.name) && w.visitor != nil {
+		w.visitor.comeBack()
+	}
 	res.Settled = w.now()
 	w.hold(afterwards)
 	s.measure(&res)
@@ -108,19 +113,26 @@ func (s *script) run(f fault) {
 	}
 }
 
-// measure collects what everybody heard.
+// measure collects what everybody heard. What natives hear of the browser counts as the
+// browser's.
 func (s *script) measure(res *row) {
 	w := s.w
+	names := map[proto.Snowflake]string{}
+	for _, p := range w.people {
+		names[p.id] = p.name
+	}
+	b := result{Client: "browser"}
 	for _, g := range w.guilds {
 		for _, p := range g.people {
 			worst := result{Client: p.name}
 			for user, h := range p.ears.end(w.now()) {
 				if h.Doubled > 0 {
-					w.t.Errorf("%s: %s heard %d packets of %d twice", res.Name, p.name, h.Doubled, user)
+					w.t.Errorf("%s: %s heard %d packets of %s twice", res.Name, p.name, h.Doubled, names[user])
 				}
-				worst.Gap, worst.Lost = max(worst.Gap, h.Gap), max(worst.Lost, h.Lost)
-				if all := h.Lost + h.Packets; all > 0 {
-					worst.Share = max(worst.Share, float64(h.Lost)/float64(all))
+				if w.visitor != nil && user == w.visitor.id {
+					b.add("itself, at "+p.name, h)
+				} else {
+					worst.add(names[user], h)
 				}
 			}
 			res.Natives = append(res.Natives, worst)
@@ -131,16 +143,27 @@ func (s *script) measure(res *row) {
 		return
 	}
 	got := w.visitor.end()
-	b := result{Client: "browser", Lost: got.Lost}
-	for _, ms := range got.Gaps {
-		b.Gap = max(b.Gap, time.Duration(ms*float64(time.Millisecond))-pagePoll)
+	packets := int(float64(len(w.visitor.guild.people)) * float64(w.now()-res.Began) / float64(frameTime))
+	b.add("all", heard{Lost: got.Lost, Packets: packets})
+	for user, ms := range got.Gaps {
+		id, _ := proto.ParseSnowflake(user)
+		b.add(names[id], heard{Gap: time.Duration(ms*float64(time.Millisecond)) - pagePoll})
 	}
-	packets := float64(len(w.visitor.guild.people)) * float64(w.now()-res.Began) / float64(frameTime)
-	b.Share = float64(b.Lost) / packets
 	res.Browser, res.MadeUp = &b, time.Duration(got.Concealed*float64(time.Millisecond))
 	for _, m := range got.Marks {
 		from := time.Duration(m.From*float64(time.Millisecond)) - time.Duration(w.began.UnixNano())
 		s.page = append(s.page, gapMark{from, from + time.Duration((m.To-m.From)*float64(time.Millisecond))})
+	}
+}
+
+// add takes in what was heard of one speaker.
+func (r *result) add(speaker string, h heard) {
+	if h.Gap > r.Gap {
+		r.Gap, r.Of = h.Gap, speaker
+	}
+	r.Lost = max(r.Lost, h.Lost)
+	if all := h.Lost + h.Packets; all > 0 {
+		r.Share = max(r.Share, float64(h.Lost)/float64(all))
 	}
 }
 
@@ -197,7 +220,10 @@ func TestChaos(t *testing.T) {
 	w := newWorld(t, of, dir)
 	defer w.writeLogs()
 	w.visit()
-	t.Logf("%d nodes, %d guilds, %d sessions, seed %d; all right after %.1f s", len(of.nodes), len(w.guilds), len(w.people), *seed, w.settle("the start").Seconds())
+	if !w.settle("the start") {
+		return
+	}
+	t.Logf("%d nodes, %d guilds, %d sessions, seed %d", len(of.nodes), len(w.guilds), len(w.people), *seed)
 	s := &script{w: w}
 	for _, f := range picked(faults, rand.New(rand.NewPCG(*seed, 0))) {
 		s.run(f)

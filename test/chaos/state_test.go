@@ -98,9 +98,8 @@ func (w *world) wrong() []string {
 	return all
 }
 
-// settle waits until nothing is wrong and returns how long that took. What stays wrong
-// fails the test.
-func (w *world) settle(after string) time.Duration {
+// settle waits until nothing is wrong. What stays wrong fails the test.
+func (w *world) settle(after string) bool {
 	w.t.Helper()
 	began := time.Now()
 	tick := time.NewTicker(settlePoll)
@@ -108,11 +107,11 @@ func (w *world) settle(after string) time.Duration {
 	for {
 		wrong := w.wrong()
 		if len(wrong) == 0 {
-			return time.Since(began)
+			return true
 		}
 		if took := time.Since(began); took > settleLimit {
 			w.t.Errorf("%s: %v later:\n%s", after, took.Round(time.Second), strings.Join(wrong[:min(len(wrong), 12)], "\n"))
-			return took
+			return false
 		}
 		select {
 		case <-tick.C:

@@ -150,3 +150,13 @@ func (v *visitor) wrong() string {
 	}
 	return ""
 }
+
+// comeBack has the page join again if it left, so that one failure is not the cause of
+// all that follow.
+func (v *visitor) comeBack() {
+	var phase string
+	v.Eval(v.w.t, "window.hubbub.state().phase ?? ''", &phase)
+	if phase == "" {
+		v.Join(v.w.t, v.guild.lounge)
+	}
+}
