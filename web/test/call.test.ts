@@ -450,6 +450,25 @@ describe("a cut", () => {
     expect(call.problem.value).toBeUndefined();
   });
 
+  it("of the gateway is outlasted, however long nobody answers the new session", async () => {
+    const { join, dispatch, state, server, greet, asked, peer, phase, said } = setUp();
+    await join();
+    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
+    vi.advanceTimersByTime(20_000);
+    expect(phase()).toBe("connected");
+    expect(peer().closed).toBe(false);
+    expect(asked.length).toBeGreaterThan(3);
+    state(lounge, { session_id: "g2" });
+    server("t2");
+    await greet();
+    peer().events.state("connected");
+    const times = asked.length;
+    vi.advanceTimersByTime(20_000);
+    expect(asked.length).toBe(times);
+    expect(phase()).toBe("connected");
+    expect(said()).toEqual([]);
+  });
+
   it("without another voice server waits for one", async () => {
     const { join, server, greet, peer, phase } = setUp();
     await join();

@@ -211,6 +211,8 @@ export class Call {
   #unanswered(): void {
     const state = this.state.value;
     if (!state) return;
+    // Who was in the call is not turned away by silence: what was asked got lost, and the sound may flow on meanwhile.
+    if (state.phase !== "joining") return this.#ask();
     const name = this.#world().guilds.get(state.guildId)?.channels.get(state.channelId)?.name ?? "the channel";
     this.#end();
     toast(`The server gave no answer about ${name}. It may be full, or closed to you. Try again.`, "error");
