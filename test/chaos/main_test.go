@@ -26,12 +26,13 @@ var (
 const (
 	insideEnv = "HUBBUB_CHAOS_INSIDE" // the run itself, in its namespace
 	busEnv    = "HUBBUB_CHAOS_BUS"    // a NATS server at this address
+	echoEnv   = "HUBBUB_CHAOS_ECHO"   // what sends back all that comes to this address
 	floodEnv  = "HUBBUB_CHAOS_FLOOD"  // a sender of junk to this address
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	for name, run := range map[string]func(string) error{busEnv: runBus, floodEnv: runFlood} {
+	for name, run := range map[string]func(string) error{busEnv: runBus, floodEnv: runFlood, echoEnv: runEcho} {
 		if to := os.Getenv(name); to != "" {
 			if err := run(to); err != nil {
 				fmt.Fprintln(os.Stderr, err)

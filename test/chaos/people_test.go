@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,7 @@ func (w *world) person(name string, g *community, admin harness.Admin, gateway i
 	made := admin.Bot(w.t, g.id, name)
 	p := &person{w: w, name: name, id: made.ID, guild: g, ears: newEars(), view: map[proto.Snowflake]place{}}
 	p.lines = w.lines(gateway)
-	c := w.client(made.Token, p.lines)
+	c := w.client(made.Token, p.lines, w.log.With("client", name))
 	p.gw = c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice})
 	client.On(p.gw, client.Ready, func(proto.ReadyData) { p.readies.Add(1) })
 	client.On(p.gw, client.GuildCreate, p.guildCreated)
@@ -60,9 +61,9 @@ func (w *world) person(name string, g *community, admin harness.Admin, gateway i
 }
 
 // client is an SDK client over lines.
-func (w *world) client(token string, over *lines) *client.Client {
+func (w *world) client(token string, over *lines, log *slog.Logger) *client.Client {
 	w.t.Helper()
-	c, err := client.New(client.Config{BaseURL: "http://" + platformName, Token: token, Dial: over.dial})
+	c, err := client.New(client.Config{BaseURL: "http://" + platformName, Token: token, Dial: over.dial, Log: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}

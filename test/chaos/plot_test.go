@@ -58,6 +58,7 @@ func (s *script) html(to io.Writer) error {
 	if s.w.visitor != nil {
 		add("browser", s.page)
 	}
+	add("control", s.control.ears.marks())
 	var spans []span
 	for i, r := range s.rows {
 		if r.NotRun == "" {
@@ -95,9 +96,9 @@ th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--line);w
 {{range .Spans}}<g><title>{{.Title}}</title><rect class="fault" x="{{.X}}" y="{{$.Top}}" width="{{.Struck}}" height="{{$.Tall}}"/><rect class="after" x="{{add .X .Struck}}" y="{{$.Top}}" width="{{.Settling}}" height="{{$.Tall}}"/><text x="{{.X}}" y="34">{{.Number}}</text></g>
 {{end}}{{range .Lanes}}<line class="lane" x1="70" x2="{{$.Width}}" y1="{{.Y}}" y2="{{.Y}}"/><text x="0" y="{{.TextY}}">{{.Name}}</text>{{$y := add .Y 2}}{{range .Marks}}<rect class="gap" x="{{.X}}" y="{{$y}}" width="{{.Width}}" height="{{$.Bar}}"><title>{{.Title}}</title></rect>{{end}}
 {{end}}<text x="70" y="{{.EndY}}">0</text><text x="{{.Width}}" y="{{.EndY}}" text-anchor="end">{{.End}}</text></svg></figure>
-<p class="dim">Shaded: while a fault lasted, and until all was right again. Marks: more than 60 ms without audio, in the browser more than 150.</p>
-<div class="scroll"><table><thead><tr><th></th><th class="l">fault</th><th class="l">who</th><th>native ms</th><th>browser ms</th><th>made up ms</th><th>right after s</th><th class="l">bar</th><th class="l"></th></tr></thead><tbody>
-{{range $i, $r := .Rows}}<tr><td>{{inc $i}}</td><td class="l">{{.Says}}</td><td class="l">{{.Note}}</td><td>{{with .Natives}}{{ms (index . 0).Gap}}{{end}}</td><td>{{with .Browser}}{{ms .Gap}}{{end}}</td><td>{{ms .MadeUp}}</td><td>{{seconds .}}</td><td class="l">{{bar .}}</td><td class="l">{{verdict .}}</td></tr>
+<p class="dim">Shaded: while a fault lasted, and until all was right again. Marks: more than 60 ms without audio, in the browser more than 150. The control is a process that sends back what it gets: what it misses, this machine was too busy for.</p>
+<div class="scroll"><table><thead><tr><th></th><th class="l">fault</th><th class="l">who</th><th>native ms</th><th>browser ms</th><th>made up ms</th><th>control ms</th><th>right after s</th><th class="l">bar</th><th class="l"></th></tr></thead><tbody>
+{{range $i, $r := .Rows}}<tr><td>{{inc $i}}</td><td class="l">{{.Says}}</td><td class="l">{{.Note}}</td><td>{{with .Natives}}{{ms (index . 0).Gap}}{{end}}</td><td>{{with .Browser}}{{ms .Gap}}{{end}}</td><td>{{ms .MadeUp}}</td><td>{{ms .Host}}</td><td>{{seconds .}}</td><td class="l">{{bar .}}</td><td class="l">{{verdict .}}</td></tr>
 {{end}}</tbody></table></div>
 <h2>Each client: longest time without audio in ms, and packets lost</h2>
 <div class="scroll"><table><thead><tr><th class="l">client</th>{{range $i, $r := .Rows}}<th>{{inc $i}}</th>{{end}}</tr></thead><tbody>

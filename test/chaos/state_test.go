@@ -28,6 +28,7 @@ const (
 	audible = 400 * time.Millisecond
 	// settleLimit is how long all may take until it is right again.
 	settleLimit = 45 * time.Second
+	settleSlow  = 3 * time.Second // worth a word
 	settlePoll  = 100 * time.Millisecond
 	auditLimit  = 8 * time.Second
 )
@@ -98,21 +99,26 @@ func (w *world) wrong() []string {
 	return all
 }
 
-// settle waits until nothing is wrong. What stays wrong fails the test.
+// settle waits until nothing is wrong, and says what was wrong last when that took long.
+// What stays wrong fails the test.
 func (w *world) settle(after string) bool {
 	w.t.Helper()
-	began := time.Now()
+	began, last := time.Now(), ""
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {
 		wrong := w.wrong()
 		if len(wrong) == 0 {
+			if took := time.Since(began); took > settleSlow {
+				w.t.Logf("%s: right after %.1f s, when last: %s", after, took.Seconds(), last)
+			}
 			return true
 		}
 		if took := time.Since(began); took > settleLimit {
 			w.t.Errorf("%s: %v later:\n%s", after, took.Round(time.Second), strings.Join(wrong[:min(len(wrong), 12)], "\n"))
 			return false
 		}
+		last = wrong[0]
 		select {
 		case <-tick.C:
 		case <-w.t.Context().Done():

@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -60,6 +61,8 @@ type world struct {
 	db    *harness.Postgres
 	dir   string // for artifacts
 	began time.Time
+	said  harness.Transcript // by the clients
+	log   *slog.Logger       // writes there
 
 	guilds  []*community
 	people  []*person
@@ -78,6 +81,7 @@ func newWorld(t testing.TB, of size, dir string) *world {
 	w := &world{
 		t: t, net: newNetwork(t), hosts: map[string]*host{}, dir: dir, began: time.Now(), tenures: map[tenure]string{},
 	}
+	w.log = slog.New(slog.NewTextHandler(&w.said, nil))
 	var err error
 	if w.db, err = harness.StartPostgres(w.net.clients()); err != nil {
 		t.Fatal(err)
@@ -238,15 +242,19 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
 
-// writeLogs keeps what the nodes said.
+// writeLogs keeps what nodes and clients said.
 func (w *world) writeLogs() {
 	dir := filepath.Join(w.dir, "logs")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		w.t.Error(err)
 		return
 	}
+	all := map[string][]byte{"clients": w.said.Bytes()}
 	for _, n := range w.fleet.Nodes {
-		if err := os.WriteFile(filepath.Join(dir, n.Name+".log"), n.Log.Bytes(), 0o644); err != nil {
+		all[n.Name] = n.Log.Bytes()
+	}
+	for name, text := range all {
+		if err := os.WriteFile(filepath.Join(dir, name+".log"), text, 0o644); err != nil {
 			w.t.Error(err)
 		}
 	}
