@@ -8,6 +8,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -136,11 +137,30 @@ func (sh *shard) handover(ctx context.Context, now clock.Time, in guild.Input, e
 	return true
 }
 
-// endRollCalls lets the guilds go on that wait for nobody, or have waited enough.
+// endRollCalls lets the guilds go on that wait for nobody, or have waited enough. Answers
+// may have come while the store kept this goroutine, so what waits is heard before.
 func (sh *shard) endRollCalls(ctx context.Context, now clock.Time, wall time.Time) {
+	for _, e := range sh.gathering {
+		if !now.Before(e.until) {
+			sh.hear(ctx, wall)
+			break
+		}
+	}
 	for id, e := range sh.gathering {
 		if len(e.missing) == 0 || !now.Before(e.until) {
 			sh.settle(ctx, now, wall, id, e)
+		}
+	}
+}
+
+// hear handles what waits in the mailbox now, and not what comes meanwhile.
+func (sh *shard) hear(ctx context.Context, wall time.Time) {
+	for range sh.mailbox.Len() {
+		select {
+		case d := <-sh.mailbox.Receive():
+			sh.deliver(ctx, monotonic.Now(), wall, d)
+		default:
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/serve/run"
 	"hubbub.dev/hubbub/proto"
 )
@@ -232,8 +234,46 @@ func TestWhatWaitsForARebuildIsBounded(t *testing.T) {
 	if n := len(sh.gathering[home].waiting); n != maxHeld {
 		t.Errorf("%d wait", n)
 	}
-	sh.endRollCalls(t.Context(), clock.Time(1).Add(rollCallFor), wall)
+	sh.endRollCalls(t.Context(), clock.Time(1).Add(time.Hour), wall)
 	if len(sh.gathering) != 0 || sh.guilds[home].waiting != nil {
 		t.Error("it waits for nodes that never answer")
+	}
+}
+
+// TestAnswersThatWaitAreHeard has a slow store keep the shard until the time to answer
+// is over: the answers are there, and nobody is taken out of voice.
+func TestAnswersThatWaitAreHeard(t *testing.T) {
+	r := newRig(t)
+	p := r.part("a", viewOf("a"))
+	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
+	p.stop()
+	var log strings.Builder
+	s := New(Config{
+		Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}, r.bus, r.store)
+	sh, wall := s.shards[0], time.Unix(1, 0)
+	post := func(q guild.Request) {
+		q.Guild, q.Claim = home, sh.guilds[home].tenure.Generation
+		data, err := bus.Encode(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sh.mailbox.Post(delivery{guild: home, message: bus.Message{Data: data}})
+	}
+	data, err := bus.Encode(guild.Request{Guild: home, Wake: &guild.Wake{Gateway: "gw"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := monotonic.Now()
+	sh.deliver(t.Context(), 1, wall, delivery{guild: home, message: bus.Message{Data: data}})
+	e := sh.gathering[home]
+	if e == nil || e.until.Sub(clock.Time(1).Add(rollCallFor)) <= 0 || e.until.Sub(clock.Time(1).Add(rollCallFor)) > monotonic.Now().Sub(before) {
+		t.Fatalf("%+v: the time that the store took is not given", e)
+	}
+	post(guild.Request{Present: &guild.Present{Node: "gw", Role: guild.RoleGateway}})
+	post(guild.Request{Present: &guild.Present{Node: "v", Role: guild.RoleVoice}})
+	sh.endRollCalls(t.Context(), clock.Time(1).Add(time.Hour), wall)
+	if len(sh.gathering) != 0 || strings.Contains(log.String(), "without word") {
+		t.Errorf("%d wait; the log says %s", len(sh.gathering), log.String())
 	}
 }

@@ -192,6 +192,7 @@ func (sh *shard) load(ctx context.Context, now clock.Time, wall time.Time, id pr
 	e := sh.guilds[id]
 	if e == nil {
 		owner := sh.service.cfg.Owner
+		began := monotonic.Now()
 		record, tenure, err := sh.service.store.TakeGuild(ctx, id, owner)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
@@ -200,7 +201,8 @@ func (sh *shard) load(ctx context.Context, now clock.Time, wall time.Time, id pr
 			return nil, err
 		default:
 			e = &entry{Guild: guild.Load(guild.Record(record), sh.config), tenure: tenure}
-			sh.callRoll(now, wall, id, e)
+			// The others have time to answer from when they are asked, however slow the store was.
+			sh.callRoll(now.Add(monotonic.Now().Sub(began)), wall, id, e)
 		}
 		sh.guilds[id] = e
 	}
