@@ -131,6 +131,9 @@ type ears struct {
 func newEars() *ears { return &ears{streams: map[proto.Snowflake]*stream{}} }
 
 func (e *ears) hear(p *client.Packet, at time.Duration) {
+	if p.UserID == 0 { // it came before word of whose it is
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.streams[p.UserID]

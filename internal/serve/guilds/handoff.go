@@ -16,6 +16,9 @@ const (
 	// rollCallFor is how long a guild that was taken waits for gateways and voice
 	// nodes to say who is there. Whoever is later is taken in when it comes.
 	rollCallFor = time.Second
+	// rollCallAgain is when those who have not answered are asked once more: after a bus
+	// was away, nodes are back on it some hundred milliseconds apart.
+	rollCallAgain = rollCallFor / 2
 	// rollCallEvery is how often it is looked whether that is over.
 	rollCallEvery = 50 * time.Millisecond
 	// claimFresh is how long a claim needs not be made again for a gateway that asks:
@@ -28,6 +31,7 @@ const (
 // rollCall is what a guild that is being rebuilt waits for.
 type rollCall struct {
 	until   clock.Time
+	again   clock.Time // when to ask once more, zero when that was done
 	missing map[guild.Present]bool
 	waiting []delivery
 }
@@ -69,7 +73,7 @@ func (sh *shard) passOn(m bus.Message, r *guild.Request) {
 func (sh *shard) callRoll(now clock.Time, wall time.Time, id proto.Snowflake, e *entry) {
 	e.Rebuild(e.tenure.Generation)
 	e.claimedAt = now
-	e.until, e.missing = now.Add(rollCallFor), map[guild.Present]bool{}
+	e.until, e.again, e.missing = now.Add(rollCallFor), now.Add(rollCallAgain), map[guild.Present]bool{}
 	for _, m := range sh.service.cfg.View().Members() {
 		if m.Roles.Has(fleet.Gateway) {
 			e.missing[guild.Present{Node: m.Name, Role: guild.RoleGateway}] = true
@@ -147,8 +151,12 @@ func (sh *shard) endRollCalls(ctx context.Context, now clock.Time, wall time.Tim
 		}
 	}
 	for id, e := range sh.gathering {
-		if len(e.missing) == 0 || !now.Before(e.until) {
+		switch {
+		case len(e.missing) == 0 || !now.Before(e.until):
 			sh.settle(ctx, now, wall, id, e)
+		case e.again != 0 && !now.Before(e.again):
+			e.again = 0
+			sh.publish(guild.SubjectClaimed, sh.claimed(id, e))
 		}
 	}
 }

@@ -277,3 +277,33 @@ func TestAnswersThatWaitAreHeard(t *testing.T) {
 		t.Errorf("%d wait; the log says %s", len(sh.gathering), log.String())
 	}
 }
+
+// TestWhoDoesNotAnswerIsAskedAgain calls the roll while the nodes are not back on the bus.
+func TestWhoDoesNotAnswerIsAskedAgain(t *testing.T) {
+	r := newRig(t)
+	p := r.part("a", viewOf("a"))
+	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
+	p.stop()
+	s := New(Config{Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1}, r.bus, r.store)
+	sh, wall := s.shards[0], time.Unix(1, 0)
+	claims := listen[guild.Claimed](r, guild.SubjectClaimed)
+	data, err := bus.Encode(guild.Request{Guild: home, Wake: &guild.Wake{Gateway: "gw"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh.deliver(t.Context(), 1, wall, delivery{guild: home, message: bus.Message{Data: data}})
+	first, e := next(r, claims), sh.gathering[home]
+	for range 3 {
+		sh.endRollCalls(t.Context(), e.until.Add(-time.Millisecond), wall)
+	}
+	if again := next(r, claims); again != first {
+		t.Errorf("asked %+v and then %+v", first, again)
+	}
+	sh.publish(guild.SubjectClaimed, guild.Claimed{Guild: home, Node: "mark"})
+	if last := next(r, claims); last.Node != "mark" {
+		t.Errorf("asked a third time: %+v", last)
+	}
+	if sh.gathering[home] == nil {
+		t.Error("it did not wait for an answer")
+	}
+}
