@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hubbub.dev/hubbub/client"
+	"hubbub.dev/hubbub/proto"
 )
 
 // control is a stream of numbered packets to a process of its own that sends each of
@@ -19,6 +20,9 @@ type control struct {
 	w    *world
 	ears *ears
 }
+
+// controlUser stands for the speaker of the control stream.
+const controlUser proto.Snowflake = 1
 
 // controlled starts it, until the test ends.
 func (w *world) controlled() *control {
@@ -63,12 +67,12 @@ func (c *control) listen(from net.Conn) {
 		if err != nil {
 			return
 		}
-		c.ears.hear(&client.Packet{Opus: buf[:n]}, c.w.now())
+		c.ears.hear(&client.Packet{UserID: controlUser, Opus: buf[:n]}, c.w.now())
 	}
 }
 
 // end returns what was missed since the last begin.
-func (c *control) end() heard { return c.ears.end(c.w.now())[0] }
+func (c *control) end() heard { return c.ears.end(c.w.now())[controlUser] }
 
 // runEcho is the process that sends back.
 func runEcho(address string) error {
