@@ -42,7 +42,8 @@ type VoiceOptions struct {
 }
 
 // Voice is one voice connection. It follows moves to another channel or voice
-// server, and cuts, by itself; it ends when Leave or Gateway.Close is called,
+// server, and cuts, by itself, and stays at the old server of a channel until all of it
+// are at the new one; it ends when Leave or Gateway.Close is called,
 // when a moderator disconnects it, or when another session takes it over. It is
 // safe for concurrent use.
 type Voice struct {
@@ -57,6 +58,7 @@ type Voice struct {
 	packets   chan Packet
 	wake      chan struct{} // a change below that the session goroutine must see
 	transport atomic.Pointer[transport]
+	handover  handover
 	counters  counters
 	traffic   traffic
 
@@ -79,7 +81,8 @@ type voiceTarget struct {
 	endpoint string
 }
 
-// VoiceStats counts what a Voice sent and received since it was made.
+// VoiceStats counts what a Voice sent and received since it was made, at both servers
+// while a channel goes over from one to another.
 type VoiceStats struct {
 	Sent, Received uint64        // packets
 	Malformed      uint64        // datagrams dropped because they did not open or parse
@@ -243,6 +246,9 @@ func (v *Voice) Send(frame []byte) error {
 	t := v.transport.Load()
 	if t == nil {
 		return nil
+	}
+	if former := v.handover.former.Load(); former != nil && former.transport != t {
+		_ = former.transport.send(frame) // it may have ended
 	}
 	err := t.send(frame)
 	if err != nil && v.transport.Load() != t {

@@ -82,6 +82,7 @@ func (v *Voice) run() {
 
 func (v *Voice) finish() {
 	v.cancel()
+	v.handover.tasks.Wait()
 	v.mu.Lock()
 	if v.err == nil {
 		v.err = v.gw.Err()
@@ -168,6 +169,9 @@ type voiceSession struct {
 	announced proto.SpeakingFlags
 	transport *transport // nil until media can flow
 	speakers  *speakers
+
+	following bool               // another session takes its place
+	end       context.CancelFunc // set with following
 }
 
 // session runs one voice session from Identify to its end.
@@ -184,7 +188,9 @@ func (v *Voice) session(target voiceTarget) error {
 			err = s.serve()
 		}
 	}
-	s.hangUp(1000)
+	if !errors.Is(err, errRetarget) || !v.handOver(s) {
+		s.hangUp(1000)
+	}
 	return err
 }
 
@@ -299,9 +305,7 @@ func (s *voiceSession) identify() error {
 		return err
 	}
 	s.transport = media
-	if old := v.transport.Swap(media); old != nil {
-		old.close()
-	}
+	v.carry(media)
 	v.settled()
 	return nil
 }
@@ -335,7 +339,7 @@ func (s *voiceSession) establish(media *transport, mode string) error {
 	if err != nil {
 		return err
 	}
-	return media.start(aead, s.speakers, s.v.deliver, &s.v.counters)
+	return media.start(aead, s.speakers, s.hear, &s.v.counters)
 }
 
 // chooseMode prefers AES, which most processors do in hardware.
@@ -492,9 +496,9 @@ var voiceHandlers = map[proto.VoiceOpcode]func(*voiceSession, context.Context, j
 			return err
 		}
 		for _, waited := range s.speakers.set(p.SSRC, p.UserID) {
-			s.v.deliver(waited)
+			s.hear(waited)
 		}
-		if f := s.v.options.OnSpeaking; f != nil {
+		if f := s.v.options.OnSpeaking; f != nil && !s.following {
 			f(p.UserID, p.Speaking)
 		}
 		return nil

@@ -47,6 +47,22 @@ func (*ctlUpgrade) Run(c *ctlCmd) error {
 	return c.done(map[string]string{"upgraded": "media"}, "the media workers go on in the new binary")
 }
 
+type ctlDrain struct {
+	Node string `arg:"" optional:"" help:"Name of a node of the fleet (default: the one whose data directory it is)."`
+}
+
+// Run asks a node to drain.
+func (d *ctlDrain) Run(c *ctlCmd) error {
+	var answer struct {
+		Node  string `json:"node"`
+		Peers int    `json:"peers"`
+	}
+	if err := c.call("POST", "/drain", map[string]string{"node": d.Node}, &answer); err != nil {
+		return err
+	}
+	return c.done(answer, "%s drains: %d in its calls go over to other nodes, then it ends", answer.Node, answer.Peers)
+}
+
 type ctlGuildList struct{}
 
 // Run lists guilds.

@@ -54,13 +54,15 @@ type serveCmd struct {
 	Registration     string `help:"Who may make an account: open, invite (by invite link) or closed." env:"HUBBUB_REGISTRATION" default:"invite" enum:"open,invite,closed"`
 	LegacyEncryption bool   `name:"legacy-encryption" help:"Offer xsalsa20_poly1305 to old bot libraries (no replay protection of its own)." env:"HUBBUB_LEGACY_ENCRYPTION"`
 
-	Roles         string `help:"What this node does: gateway, rest, guilds, voice, separated by commas (default: all)." env:"HUBBUB_ROLES" placeholder:"ROLES"`
-	Node          string `help:"Name of this node, different from all others in the fleet (default: the host's, and a number)." env:"HUBBUB_NODE" placeholder:"NAME"`
-	VoiceEndpoint string `name:"voice-endpoint" help:"Where clients reach this node's voice gateway (default: the public URL, the domain, or the address it listens on)." env:"HUBBUB_VOICE_ENDPOINT" placeholder:"HOST:PORT"`
-	NATSListen    string `name:"nats-listen" help:"Where other nodes reach the embedded bus by --nats." env:"HUBBUB_NATS_LISTEN" placeholder:"HOST:PORT"`
-	ClusterListen string `name:"cluster-listen" help:"Where the embedded buses of other nodes reach this one." env:"HUBBUB_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
-	ClusterPeers  string `name:"cluster-peers" help:"Where this node's embedded bus reaches some of the others, separated by commas." env:"HUBBUB_CLUSTER_PEERS" placeholder:"HOST:PORT,…"`
-	BusSecret     string `name:"bus-secret" help:"File with the secret that the nodes' embedded buses ask for." env:"HUBBUB_BUS_SECRET" placeholder:"FILE"`
+	Roles          string        `help:"What this node does: gateway, rest, guilds, voice, separated by commas (default: all)." env:"HUBBUB_ROLES" placeholder:"ROLES"`
+	Node           string        `help:"Name of this node, different from all others in the fleet (default: the host's, and a number)." env:"HUBBUB_NODE" placeholder:"NAME"`
+	VoiceEndpoint  string        `name:"voice-endpoint" help:"Where clients reach this node's voice gateway (default: the public URL, the domain, or the address it listens on)." env:"HUBBUB_VOICE_ENDPOINT" placeholder:"HOST:PORT"`
+	RegionFallback string        `name:"region-fallback" help:"Regions that channels go to, in this order, while their own has no voice node, separated by commas (default: any)." env:"HUBBUB_REGION_FALLBACK" placeholder:"REGION,…"`
+	DrainTimeout   time.Duration `name:"drain-timeout" help:"How long a node that is told to end waits for its calls to go over to other voice nodes." env:"HUBBUB_DRAIN_TIMEOUT" default:"30s"`
+	NATSListen     string        `name:"nats-listen" help:"Where other nodes reach the embedded bus by --nats." env:"HUBBUB_NATS_LISTEN" placeholder:"HOST:PORT"`
+	ClusterListen  string        `name:"cluster-listen" help:"Where the embedded buses of other nodes reach this one." env:"HUBBUB_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
+	ClusterPeers   string        `name:"cluster-peers" help:"Where this node's embedded bus reaches some of the others, separated by commas." env:"HUBBUB_CLUSTER_PEERS" placeholder:"HOST:PORT,…"`
+	BusSecret      string        `name:"bus-secret" help:"File with the secret that the nodes' embedded buses ask for." env:"HUBBUB_BUS_SECRET" placeholder:"FILE"`
 
 	NATS     string `name:"nats" help:"NATS cluster to use as the bus (default: embedded)." env:"HUBBUB_NATS" placeholder:"URL"`
 	Database string `help:"postgres://… or sqlite:<file> (default: SQLite in the data directory)." env:"HUBBUB_DATABASE" placeholder:"DSN"`
@@ -87,6 +89,7 @@ func (c *serveCmd) Run() error {
 	n, err := node.Start(ctx, node.Config{
 		Roles: c.Roles, Node: c.Node, VoiceEndpoint: c.VoiceEndpoint,
 		NATSListen: c.NATSListen, ClusterListen: c.ClusterListen, ClusterPeers: list(c.ClusterPeers), BusSecret: secret,
+		RegionFallback: list(c.RegionFallback), DrainTimeout: c.DrainTimeout,
 		DataDir: c.Data, HTTP: c.HTTP, UDPPort: c.UDPPort, UDPBind: c.UDPBind, Workers: c.Workers,
 		MediaProcess: c.MediaProcess && processes, MediaArgs: []string{"media"},
 		MaxSpeakers: c.MaxSpeakers, SpreadFrom: c.SpreadFrom, Wait: c.Wait,
@@ -111,15 +114,21 @@ func (c *serveCmd) Run() error {
 				log.Error("not upgraded", "err", err)
 			}
 		case <-ctx.Done():
-			stop() // a second signal ends the process at once
 			log.Info("shutting down: clients are told to resume")
+			running = false
+		case <-n.Asked():
+			log.Info("asked to drain: shutting down")
 			running = false
 		case <-n.Done():
 			err = errors.New("a part of the server failed; the log says which")
 			running = false
 		}
 	}
+	stop() // a further signal ends the process at once
 	begin := time.Now()
+	if err == nil {
+		n.Drain(context.Background())
+	}
 	n.Close(context.Background())
 	log.Info("stopped", "took", time.Since(begin).Round(time.Millisecond))
 	return err

@@ -50,6 +50,8 @@ type Member struct {
 	CPU      float64 `cbor:"14,keyasint,omitempty"` // cores in use
 	Packets  uint64  `cbor:"15,keyasint,omitempty"` // media packets a second, in and out
 	Drops    uint64  `cbor:"16,keyasint,omitempty"` // packets a second that its sockets had no room for
+	// Attacked says that its media ports are flooded: its channels are better elsewhere.
+	Attacked bool `cbor:"17,keyasint,omitempty"`
 }
 
 // ValidName reports whether a node may be called name, which becomes part of bus

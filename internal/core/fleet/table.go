@@ -136,11 +136,11 @@ func (t *Table) Members() []Member {
 	return list
 }
 
-// samePlace reports whether two words of one node differ in nothing that a View
-// depends on.
+// samePlace reports whether two words of one node differ in nothing that decides what
+// others place on it.
 func samePlace(a, b *Member) bool {
 	return a.Epoch == b.Epoch && a.Roles == b.Roles && a.Region == b.Region && a.Endpoint == b.Endpoint &&
-		(a.Ailing == "") == (b.Ailing == "") && a.Joining == b.Joining && a.Draining == b.Draining
+		(a.Ailing == "") == (b.Ailing == "") && a.Joining == b.Joining && a.Draining == b.Draining && a.Attacked == b.Attacked
 }
 
 func (t *Table) survey() {

@@ -252,7 +252,11 @@ type VoiceCommand struct {
 	Code  proto.CloseCode `cbor:"7,keyasint,omitempty"`
 	// Verify asks whether the join is there; a node that has it not reports that it has
 	// ended.
-	Verify bool `cbor:"16,keyasint,omitempty"`
+	Verify bool `cbor:"17,keyasint,omitempty"`
+	// Linger, with End, lets the peer hear and be heard on: its channel goes over to
+	// another voice server, where not all are yet. It ends with the next End, 2 s after
+	// one that is Moved, with its WebSocket, or after 10 s.
+	Linger bool `cbor:"16,keyasint,omitempty"`
 }
 
 // VoiceFlags is what a guild knows of a join that changes what is forwarded.
@@ -286,8 +290,13 @@ type VoiceNode struct {
 	Endpoint string // host:port, or empty for the gateway's own
 	Peers    int
 	Load     float64 // 0 idle to 1 full
-	Draining bool
+	// Ailing takes nothing new. Draining takes nothing new either, and what it has is to
+	// go elsewhere; so has what an Attacked one has, which takes what has no better place.
+	Ailing, Draining, Attacked bool
 }
+
+func (v *VoiceNode) open() bool    { return !v.Draining && !v.Ailing }
+func (v *VoiceNode) leaving() bool { return v.Draining || v.Attacked }
 
 // Subjects of the bus.
 const (

@@ -15,52 +15,92 @@ const (
 	ringTries = 8
 )
 
-// choose returns the voice server for a channel that has none: in the region asked for
-// if there is one, the channel's owner on the region's ring, or the next on it that is
+// pool is the voice servers that a channel may go to at one step of the search: those
+// of a region, or for "" of all, that take channels and are attacked or not.
+type pool struct {
+	region   string
+	attacked bool
+}
+
+func (p pool) has(v *node) bool {
+	return v.open() && v.Attacked == p.attacked && (p.region == "" || v.Region == p.region)
+}
+
+// choose returns the voice server for a channel that has none and is about to have some
+// people: of the first region that has one, of those that are not attacked if there are
+// any.
+func (n *Nodes) choose(channel proto.Snowflake, region string, people int) (VoiceNode, bool) {
+	for _, attacked := range []bool{false, true} {
+		if v := n.find(channel, region, attacked); v != nil {
+			v.placed += people
+			return v.VoiceNode, true
+		}
+	}
+	return VoiceNode{}, false
+}
+
+// refuge returns the voice server for a channel that is to leave the one it has. From
+// one that is attacked to another that is too there is nothing to be gained.
+func (n *Nodes) refuge(channel proto.Snowflake, region string, from VoiceNode, people int) (VoiceNode, bool) {
+	if from.Draining {
+		return n.choose(channel, region, people)
+	}
+	v := n.find(channel, region, false)
+	if v == nil {
+		return VoiceNode{}, false
+	}
+	v.placed += people
+	return v.VoiceNode, true
+}
+
+// find looks through the regions that a channel may be in: its own, then the fallback.
+func (n *Nodes) find(channel proto.Snowflake, region string, attacked bool) *node {
+	if v := n.within(channel, pool{region, attacked}); v != nil || region == "" {
+		return v
+	}
+	fallback := n.fallback
+	if len(fallback) == 0 {
+		fallback = []string{""}
+	}
+	for _, region := range fallback {
+		if v := n.within(channel, pool{region, attacked}); v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
+// within returns the channel's owner on the ring of a pool, or the next on it that is
 // not too busy and within the bound. So guilds' owners that do not know of each other
 // choose alike. Where all are too busy it is the least loaded.
-func (n *Nodes) choose(channel proto.Snowflake, region string) (VoiceNode, bool) {
-	in := func(v *node) bool { return !v.Draining && v.Region == region }
-	if region == "" || !n.any(in) {
-		in, region = func(v *node) bool { return !v.Draining }, ""
-	}
+func (n *Nodes) within(channel proto.Snowflake, p pool) *node {
 	total, nodes := 0, 0
 	for _, v := range n.nodes {
-		if in(v) {
+		if p.has(v) {
 			total += v.Peers + v.placed
 			nodes++
 		}
 	}
 	var order [ringTries]string
-	for _, name := range order[:n.ring(region, in).Owners(uint64(channel), order[:])] {
+	for _, name := range order[:n.ring(p).Owners(uint64(channel), order[:])] {
 		v := n.nodes[name]
-		// As in ring.Bounded: below 1.25 times the share, with one more counted.
+		// Below 1.25 times the share, with one more counted.
 		if v.Load < tooBusy && 4*nodes*(v.Peers+v.placed) < 5*(total+1) {
-			v.placed++
-			return v.VoiceNode, true
+			return v
 		}
 	}
-	return n.pick(region)
+	return n.idlest(p)
 }
 
-func (n *Nodes) any(in func(*node) bool) bool {
-	for _, v := range n.nodes {
-		if in(v) {
-			return true
-		}
-	}
-	return false
-}
-
-// ring returns the ring of a region, or for "" of all: it is made when it is first
-// asked for after nodes have changed.
-func (n *Nodes) ring(region string, in func(*node) bool) *ring.Ring {
-	if r, made := n.rings[region]; made {
+// ring returns the ring of a pool: it is made when it is first asked for after nodes
+// have changed.
+func (n *Nodes) ring(p pool) *ring.Ring {
+	if r, made := n.rings[p]; made {
 		return r
 	}
 	var list []ring.Node
 	for _, name := range slices.Sorted(maps.Keys(n.nodes)) {
-		if in(n.nodes[name]) {
+		if p.has(n.nodes[name]) {
 			list = append(list, ring.Node{Name: name, Weight: 1})
 		}
 	}
@@ -69,13 +109,8 @@ func (n *Nodes) ring(region string, in func(*node) bool) *ring.Ring {
 		r = nil // a node without a name: the least loaded is chosen
 	}
 	if n.rings == nil {
-		n.rings = map[string]*ring.Ring{}
+		n.rings = map[pool]*ring.Ring{}
 	}
-	n.rings[region] = r
+	n.rings[p] = r
 	return r
-}
-
-// sameSeat reports whether two words of a voice server leave it where it is on rings.
-func sameSeat(old *node, v VoiceNode) bool {
-	return old != nil && old.Region == v.Region && old.Draining == v.Draining
 }

@@ -11,27 +11,32 @@ import (
 // Nodes is the table of the voice servers there are. One shard owns it. It is not
 // safe for concurrent use.
 type Nodes struct {
-	nodes map[string]*node
-	rings map[string]*ring.Ring // by region, those that were asked for
+	nodes    map[string]*node
+	rings    map[pool]*ring.Ring // those that were asked for
+	fallback []string
 }
 
 type node struct {
 	VoiceNode
-	placed int // channels since it was heard last, whose peers it cannot count yet
+	placed int // people since it was heard last, whom it cannot count yet
 }
 
-// NewNodes returns an empty table.
-func NewNodes() *Nodes { return &Nodes{nodes: map[string]*node{}} }
+// NewNodes returns an empty table. The fallback names the regions that channels go to,
+// in this order, while their own has no voice server; with none named that is any.
+func NewNodes(fallback ...string) *Nodes {
+	return &Nodes{nodes: map[string]*node{}, fallback: fallback}
+}
 
 // Announce records what a voice server says of itself and reports whether that
-// may change where channels go: a node that is new, or back from draining.
+// may change where channels go: a node that is new, or takes channels again, or is to
+// be left.
 func (n *Nodes) Announce(v VoiceNode) bool {
 	old := n.nodes[v.Node]
-	if !sameSeat(old, v) {
+	n.nodes[v.Node] = &node{VoiceNode: v}
+	if old == nil || old.Region != v.Region || old.open() != v.open() || old.Attacked != v.Attacked {
 		n.rings = nil
 	}
-	n.nodes[v.Node] = &node{VoiceNode: v}
-	return old == nil || old.Draining && !v.Draining
+	return old == nil || v.open() && !old.open() || old.Attacked != v.Attacked || v.Draining && !old.Draining
 }
 
 // Replace makes the voice servers of a list all that there are, and reports whether
@@ -51,7 +56,17 @@ func (n *Nodes) Replace(list []VoiceNode) (changed bool) {
 	return changed
 }
 
-// get returns a voice server that is alive, draining or not.
+// Leaving reports whether there are voice servers whose channels are to go elsewhere.
+func (n *Nodes) Leaving() bool {
+	for _, v := range n.nodes {
+		if v.leaving() {
+			return true
+		}
+	}
+	return false
+}
+
+// get returns a voice server that is alive, whatever it takes.
 func (n *Nodes) get(name string) (VoiceNode, bool) {
 	v := n.nodes[name]
 	if v == nil {
@@ -60,24 +75,16 @@ func (n *Nodes) get(name string) (VoiceNode, bool) {
 	return v.VoiceNode, true
 }
 
-// pick returns the least loaded voice server: in the region
-// asked for if there is one, and none that drains.
-func (n *Nodes) pick(region string) (VoiceNode, bool) {
+// idlest returns the least loaded voice server of a pool, nil when it is empty.
+func (n *Nodes) idlest(p pool) *node {
 	var best *node
-	better := func(a, b *node) bool {
-		if inA, inB := a.Region == region, b.Region == region; inA != inB {
-			return inA
-		}
+	less := func(a, b *node) bool {
 		return cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Peers+a.placed, b.Peers+b.placed)) < 0
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.nodes)) {
-		if v := n.nodes[name]; !v.Draining && (best == nil || better(v, best)) {
+		if v := n.nodes[name]; p.has(v) && (best == nil || less(v, best)) {
 			best = v
 		}
 	}
-	if best == nil {
-		return VoiceNode{}, false
-	}
-	best.placed++
-	return best.VoiceNode, true
+	return best
 }

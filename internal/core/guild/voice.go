@@ -35,6 +35,7 @@ type voiceState struct {
 	worker    int
 	transport string     // "" until the voice server reports the connection
 	enforced  VoiceFlags // what the token or the last update told the voice server
+	vacated   place      // where its connection lingers while its channel moves
 }
 
 // selfFlags is what users choose for themselves.
@@ -112,6 +113,7 @@ func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self s
 	g.setVoice(v)
 	g.announceVoice(old, v)
 	if old != nil {
+		g.endLingering(old)
 		// The same session goes over by itself and needs its old connection for
 		// the time it takes; another one has lost its place.
 		g.command(old.node, VoiceCommand{User: v.user, Join: old.join, End: true, Moved: old.session == ref || old.session.Gateway == "", Code: CloseDisconnected})
@@ -130,17 +132,30 @@ func (g *Guild) nextJoin() uint64 {
 // placeIn returns the voice server for a channel: the one where people of the
 // channel are, else the best there is, else "".
 func (g *Guild) placeIn(ch *proto.Channel) string {
-	for _, v := range g.rooms[ch.ID] {
-		if _, alive := g.cfg.Nodes.get(v.node); alive {
-			return v.node
+	if n, ok := g.seat(ch.ID); ok {
+		return n.Node
+	}
+	n, _ := g.cfg.Nodes.choose(ch.ID, regionOf(ch), 1)
+	return n.Node
+}
+
+// seat returns the voice server where people of a channel are. When they are on
+// several, since somebody could not be told to move, it is where the last one went.
+func (g *Guild) seat(channel proto.Snowflake) (seat VoiceNode, ok bool) {
+	latest := uint64(0)
+	for _, v := range g.rooms[channel] {
+		if n, alive := g.cfg.Nodes.get(v.node); alive && v.join > latest {
+			seat, ok, latest = n, true, v.join
 		}
 	}
-	region := ""
-	if ch.RTCRegion != nil {
-		region = *ch.RTCRegion
+	return seat, ok
+}
+
+func regionOf(ch *proto.Channel) string {
+	if ch.RTCRegion == nil {
+		return ""
 	}
-	n, _ := g.cfg.Nodes.choose(ch.ID, region)
-	return n.Node
+	return *ch.RTCRegion
 }
 
 // sendServer gives a session the address and the token for its join, as soon as
@@ -183,6 +198,7 @@ func (g *Guild) changeVoice(old, next *voiceState) {
 	if flags := g.flags(next); flags != old.enforced {
 		next.enforced = flags
 		g.command(next.node, VoiceCommand{User: next.user, Join: next.join, Update: &flags})
+		g.command(next.vacated.node, VoiceCommand{User: next.user, Join: next.vacated.join, Update: &flags})
 	}
 	g.setVoice(next)
 	if next.self != old.self || next.mute != old.mute || next.deaf != old.deaf || next.suppress != old.suppress || next.requested != old.requested {
@@ -209,6 +225,7 @@ func (g *Guild) refreshVoice(user proto.Snowflake) {
 func (g *Guild) leaveVoice(v *voiceState, code proto.CloseCode) {
 	g.dropVoice(v)
 	g.announceVoice(v, nil)
+	g.endLingering(v)
 	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, End: true, Code: code})
 }
 
@@ -273,47 +290,22 @@ func (g *Guild) voiceReport(r *VoiceReport) {
 	v := g.voice[r.User]
 	if v == nil || v.join != r.Join || v.node != r.Node {
 		if r.Connected {
-			g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Code: CloseDisconnected})
+			lingers := v != nil && v.vacated == place{r.Node, r.Join}
+			g.command(r.Node, VoiceCommand{User: r.User, Join: r.Join, End: true, Linger: lingers, Code: CloseDisconnected})
 		}
 		return
 	}
 	if !r.Connected {
 		g.dropVoice(v)
 		g.announceVoice(v, nil)
+		g.endLingering(v)
 		return
 	}
 	next := *v
 	next.worker, next.transport = r.Worker, r.Transport
 	g.setVoice(&next)
+	g.arrived(&next)
 	// The token may be older than the last change, which the voice server could
 	// not match to a join it did not know.
 	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &next.enforced})
-}
-
-// NodesChanged gives the channels of voice servers that are gone, and those that
-// had none, a new one. It needs no rollback: nothing of it is stored.
-func (g *Guild) NodesChanged(wall time.Time) Output {
-	g.begin(Input{Wall: wall})
-	for _, user := range slices.Sorted(maps.Keys(g.voice)) {
-		old := g.voice[user]
-		if _, alive := g.cfg.Nodes.get(old.node); alive {
-			continue
-		}
-		if old.session.Gateway == "" {
-			g.leaveVoice(old, CloseDisconnected) // whoever could tell its client is gone too
-			continue
-		}
-		next := *old
-		next.node = g.placeIn(g.channels[old.channel])
-		if next.node == old.node {
-			continue // still none
-		}
-		next.join, next.worker, next.transport = g.nextJoin(), 0, ""
-		next.enforced = g.flags(&next)
-		g.setVoice(&next)
-		// A server that was only cut off must not keep the old join.
-		g.command(old.node, VoiceCommand{User: user, Join: old.join, End: true, Moved: true, Code: CloseDisconnected})
-		g.sendServer(&next)
-	}
-	return g.out
 }

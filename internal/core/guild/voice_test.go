@@ -355,25 +355,6 @@ func TestJoinWaitsForAVoiceServer(t *testing.T) {
 	}
 }
 
-func TestPlacementPrefersRegionThenLoad(t *testing.T) {
-	n := NewNodes()
-	for _, v := range []VoiceNode{
-		{Node: "a", Region: "x", Load: 0.5}, {Node: "b", Region: "y", Load: 0.9},
-		{Node: "c", Region: "x", Load: 0.1, Draining: true}, {Node: "d", Region: "x", Load: 0.5, Peers: 1},
-	} {
-		n.Announce(v)
-	}
-	for region, want := range map[string]string{"y": "b", "z": "a"} {
-		if got, _ := n.pick(region); got.Node != want {
-			t.Errorf("%s: %s, want %s", region, got.Node, want)
-		}
-	}
-	n.pick("x")
-	if got, _ := n.pick("x"); got.Node != "d" {
-		t.Error("what was placed since the last announcement does not count")
-	}
-}
-
 // TestVoiceHoldsUnderAnyOrder drives everything that touches voice in any order.
 // The harness checks after each step that every voice state has a join of its
 // own, a member and a channel, and that what is enforced is what is permitted.

@@ -35,6 +35,16 @@ func (s *Shard) endByGuild(now clock.Time, x *session, c guild.VoiceCommand) {
 	if code == 0 {
 		code = proto.VoiceCloseDisconnected
 	}
+	switch {
+	case c.Linger && x.lingerBy == 0:
+		x.lingerBy, x.closeCode = now.Add(lingerFor), code
+		return
+	case c.Linger:
+		return
+	case c.Moved && x.lingerBy != 0:
+		x.lingerBy = clock.Earliest(x.lingerBy, now.Add(lingerLast))
+		return
+	}
 	s.remove(now, x)
 	if c.Moved {
 		x.closeBy, x.closeCode = now.Add(moveGrace), code
@@ -151,6 +161,11 @@ func (s *Shard) Tick(now clock.Time) {
 		}
 	}
 	for _, x := range s.members {
+		if due(x.lingerBy) {
+			s.remove(now, x)
+			s.closeConn(now, x, x.closeCode)
+			continue
+		}
 		if due(x.resumeBy) || due(x.selectBy) {
 			s.end(now, x)
 			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)

@@ -268,6 +268,82 @@ func TestMovedClientHasFiveSeconds(t *testing.T) {
 	r.empty()
 }
 
+func TestALingeringSessionGoesOnUntilItsChannelHasMoved(t *testing.T) {
+	end := guild.VoiceCommand{Guild: testGuild, User: 1, Join: 1, End: true, Code: 4014}
+	linger, last := end, end
+	linger.Linger, last.Moved = true, true
+	begin := func() (r *room, a, b ConnID) {
+		r = newRoom(t)
+		a, b = r.join(9, 1), r.join(9, 2)
+		r.shard.Command(r.now, linger)
+		r.drain()
+		if len(r.commands) != 0 {
+			t.Fatalf("media is touched: %+v", r.commands)
+		}
+		return r, a, b
+	}
+	gone := func(r *room, a, b ConnID, code proto.CloseCode) {
+		t.Helper()
+		if len(r.commands) != 1 || r.commands[0].Remove == nil || r.closed[a] != code {
+			t.Fatalf("closed with %d, told %+v", r.closed[a], r.commands)
+		}
+		r.expect(b, `13 {"user_id":"1"} #7`)
+	}
+	t.Run("all have arrived", func(t *testing.T) {
+		r, a, b := begin()
+		r.frame(a, proto.VoiceOpHeartbeat, `3`)
+		r.expect(a, `6 3`)
+		for _, report := range r.shard.RollCall(r.now, testGuild) {
+			if report.Connected != (report.User == 2) {
+				t.Errorf("a guild's new owner is told of %+v", report)
+			}
+		}
+		r.shard.Command(r.now, last)
+		r.pass(time.Second)
+		if len(r.commands) != 0 || r.closed[a] != 0 {
+			t.Fatal("nobody far away has had time to set media up")
+		}
+		r.pass(time.Second)
+		gone(r, a, b, 4014)
+	})
+	t.Run("nobody says more", func(t *testing.T) {
+		r, a, b := begin()
+		r.pass(9 * time.Second)
+		r.shard.Command(r.now, linger) // does not begin anew
+		r.pass(time.Second)
+		gone(r, a, b, 4014)
+	})
+	t.Run("cut", func(t *testing.T) {
+		r, a, b := begin()
+		r.shard.Closed(r.now, a, 1006)
+		r.pass(10 * time.Second)
+		gone(r, a, b, 0)
+	})
+	t.Run("ended", func(t *testing.T) {
+		r, a, b := begin()
+		r.shard.Command(r.now, end)
+		r.drain()
+		gone(r, a, b, 4014)
+	})
+	t.Run("its client has gone over", func(t *testing.T) {
+		r, a, b := begin()
+		r.shard.Closed(r.now, a, 1000)
+		r.drain()
+		gone(r, a, b, 0)
+	})
+	t.Run("its client is back", func(t *testing.T) {
+		r, _, _ := begin()
+		if again := r.identify(9, claims(1, 1)); r.closed[again] != proto.VoiceCloseSessionInvalid {
+			t.Errorf("by the token of before: %d", r.closed[again])
+		}
+		if again := r.identify(9, claims(1, 2)); r.closed[again] != 0 {
+			t.Errorf("by another: %d", r.closed[again])
+		}
+		r.pass(20 * time.Second)
+		r.session(1)
+	})
+}
+
 func TestMuteAndDeafen(t *testing.T) {
 	r := newRoom(t)
 	a, b := r.join(9, 1), r.join(9, 2)

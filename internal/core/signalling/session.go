@@ -54,6 +54,7 @@ type session struct {
 	resumeBy    clock.Time // while cut
 	selectBy    clock.Time // while without a transport
 	closeBy     clock.Time // while moved
+	lingerBy    clock.Time // while its channel moves to another voice server
 	closeCode   proto.CloseCode
 }
 

@@ -19,6 +19,11 @@ const (
 	// moveGrace is how long a moved client's old connection stays open, in which
 	// the client itself goes over to its new voice server.
 	moveGrace = 5 * time.Second
+	// lingerFor is how long a session goes on whose channel moves to another voice
+	// server, and lingerLast how long once all of the channel are connected there: a
+	// browser that is far away sets its media up in that time.
+	lingerFor  = 10 * time.Second
+	lingerLast = 2 * time.Second
 	// selectTimeout is how long a session may stay without a transport, be it that
 	// its client never selected one, and reselectTimeout how long after its
 	// browser closed the transport that it had.
@@ -374,18 +379,18 @@ func (s *Shard) reportOn(x *session) Report {
 	}}
 }
 
-// Has reports whether a join is here.
+// Has reports whether a join is here and stays.
 func (s *Shard) Has(g, user proto.Snowflake, join uint64) bool {
 	x := s.members[member{g, user}]
-	return x != nil && x.join == join
+	return x != nil && x.join == join && x.lingerBy == 0
 }
 
-// RollCall returns a report of every session of a guild that has a transport, and of
+// RollCall returns a report of every session of a guild that has a transport and stays, and of
 // every join of it that ended in the last 10 s.
 func (s *Shard) RollCall(now clock.Time, g proto.Snowflake) []Report {
 	var reports []Report
 	for m, x := range s.members {
-		if m.guild == g && x.transport != "" {
+		if m.guild == g && x.transport != "" && x.lingerBy == 0 {
 			reports = append(reports, s.reportOn(x))
 		}
 	}
@@ -402,12 +407,12 @@ func (s *Shard) ended(m member, join uint64) Report {
 	return Report{Guild: m.guild, VoiceReport: guild.VoiceReport{User: m.user, Join: join, Node: s.cfg.Node}}
 }
 
-// ReportAll reports every session that has a transport, and every join that has ended
-// lately, of the guilds of which is true: the guilds answer with what is to be enforced,
+// ReportAll reports every session that has a transport and stays, and every join that has
+// ended lately, of the guilds of which is true: the guilds answer with what is to be enforced,
 // or end it.
 func (s *Shard) ReportAll(of func(guild proto.Snowflake) bool) {
 	for m, x := range s.members {
-		if x.transport != "" && of(m.guild) {
+		if x.transport != "" && x.lingerBy == 0 && of(m.guild) {
 			s.report(x, true)
 		}
 	}

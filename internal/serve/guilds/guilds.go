@@ -57,10 +57,13 @@ type Config struct {
 	Number   uint16 // of the ids made here, 0 to 1023, nobody else's in the fleet
 	TokenKey []byte // signs voice tokens
 	// View returns the fleet as it is known now.
-	View    func() *fleet.View
-	Shards  int // goroutines that own guilds; 4
-	Log     *slog.Logger
-	Metrics prometheus.Registerer // nil for none
+	View func() *fleet.View
+	// Fallback names the regions that channels go to, in this order, while their own has
+	// no voice node; with none named that is any.
+	Fallback []string
+	Shards   int // goroutines that own guilds; 4
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil for none
 }
 
 // Service runs the guilds.

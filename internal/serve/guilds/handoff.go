@@ -2,6 +2,8 @@ package guilds
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
@@ -24,6 +26,10 @@ const (
 	// claimFresh is how long a claim needs not be made again for a gateway that asks:
 	// it is about to hear of it.
 	claimFresh = 2 * time.Second
+	// relocateRate is how many people a shard moves to other voice nodes every
+	// rollCallEvery, a hundred a second, so that those are not stormed: each takes
+	// hundreds, and nobody is silent who waits for its turn.
+	relocateRate = 5
 	// maxHeld bounds the requests that wait for that. What comes beyond is refused.
 	maxHeld = 1024
 )
@@ -244,7 +250,7 @@ func (s *Service) Members(members []fleet.Member) {
 		if m.Roles.Has(fleet.Voice) && !m.Joining {
 			nodes = append(nodes, guild.VoiceNode{
 				Node: m.Name, Region: m.Region, Endpoint: m.Endpoint, Peers: m.Peers, Load: m.Load,
-				Draining: m.Draining || m.Ailing != "",
+				Ailing: m.Ailing != "", Draining: m.Draining, Attacked: m.Attacked,
 			})
 		}
 	}
@@ -254,7 +260,29 @@ func (s *Service) Members(members []fleet.Member) {
 				sh.send(e, e.NodesChanged(wall).Messages)
 			}
 		}
+		if len(sh.leaving) == 0 && sh.nodes.Leaving() {
+			sh.leaving = slices.Collect(maps.Keys(sh.guilds))
+		}
 	})
+}
+
+// relocate goes on with moving channels from voice nodes that are to be left, at the pace
+// of relocateRate.
+func (sh *shard) relocate(wall time.Time) {
+	sh.pace = min(sh.pace+relocateRate, relocateRate)
+	for sh.pace > 0 && len(sh.leaving) > 0 {
+		e := sh.guilds[sh.leaving[0]]
+		if e == nil || e.Rebuilding() {
+			sh.leaving = sh.leaving[1:] // it is looked at again with the next word of the nodes
+			continue
+		}
+		out, moved, done := e.Relocate(wall, sh.pace)
+		sh.send(e, out.Messages)
+		sh.service.metrics.relocated.Add(float64(moved))
+		if sh.pace -= moved; done {
+			sh.leaving = sh.leaving[1:]
+		}
+	}
 }
 
 func (sh *shard) heldAgainst(v *fleet.View, wall time.Time) {

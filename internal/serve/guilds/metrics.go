@@ -11,6 +11,7 @@ type metrics struct {
 	failures  prometheus.Counter
 	forwarded prometheus.Counter
 	misplaced prometheus.Counter
+	relocated prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
@@ -26,6 +27,7 @@ func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
 		malformed: counter("requests_malformed_total", "Requests and announcements that could not be read."),
 		forwarded: counter("requests_forwarded_total", "Requests that were passed on to the guild's owner."),
 		misplaced: counter("requests_misplaced_total", "Requests that were refused because the guild has another owner."),
+		relocated: counter("relocated_total", "People whose channel was moved away from a voice node that drains or is attacked."),
 		failures:  counter("store_failures_total", "Requests that failed because the store did."),
 	}
 	if r == nil {
@@ -40,7 +42,7 @@ func newMetrics(r prometheus.Registerer, shards []*shard) *metrics {
 			return float64(n)
 		}
 	}
-	r.MustRegister(m.requests, m.sent, m.unsent, m.dropped, m.malformed, m.failures, m.forwarded, m.misplaced,
+	r.MustRegister(m.requests, m.sent, m.unsent, m.dropped, m.malformed, m.failures, m.forwarded, m.misplaced, m.relocated,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hubbub_guilds_loaded", Help: "Guilds in memory."},
 			sum(func(sh *shard) int64 { return sh.loaded.Load() })),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hubbub_guilds_mailbox", Help: "Requests that wait for a shard."},

@@ -37,7 +37,9 @@ type shard struct {
 	guilds map[proto.Snowflake]*entry
 	// gathering has those of the guilds that are being rebuilt.
 	gathering map[proto.Snowflake]*entry
-	view      *fleet.View // that the guilds were last held against
+	view      *fleet.View       // that the guilds were last held against
+	leaving   []proto.Snowflake // guilds that may have channels on voice nodes that are to be left
+	pace      int               // how many people may be moved from there now
 }
 
 type entry struct {
@@ -50,7 +52,7 @@ type entry struct {
 }
 
 func newShard(s *Service, ids *ids) *shard {
-	nodes := guild.NewNodes()
+	nodes := guild.NewNodes(s.cfg.Fallback...)
 	return &shard{
 		service: s,
 		mailbox: run.NewMailbox[delivery](mailboxSize),
@@ -75,6 +77,7 @@ func (sh *shard) run(ctx context.Context) {
 			sh.tick(monotonic.Now())
 		case <-calls.C:
 			sh.endRollCalls(ctx, monotonic.Now(), time.Now())
+			sh.relocate(time.Now())
 		}
 		sh.loaded.Store(int64(len(sh.guilds)))
 	}

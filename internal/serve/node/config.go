@@ -57,6 +57,13 @@ type Config struct {
 	// empty for the public URL, the domain, or the address it listens on.
 	VoiceEndpoint string
 
+	// RegionFallback names the regions that channels go to, in this order, while their own
+	// has no voice node; empty for any. It is of nodes that own guilds.
+	RegionFallback []string
+	// DrainTimeout is how long Drain waits for calls to go over to other nodes; zero does
+	// not wait.
+	DrainTimeout time.Duration
+
 	NATS          string   // URL of an external bus, empty for an embedded one
 	NATSListen    string   // host:port where other nodes reach the embedded bus
 	ClusterListen string   // host:port where other embedded buses reach this one
@@ -139,6 +146,9 @@ func (c *Config) check() error {
 	}
 	if c.AttackRate < 0 {
 		bad("--attack-rate %d: at least 1", c.AttackRate)
+	}
+	if c.DrainTimeout < 0 {
+		bad("--drain-timeout %v: not negative", c.DrainTimeout)
 	}
 	if c.AdmitRate < 0 {
 		bad("--admit-rate %d: at least 1", c.AdmitRate)

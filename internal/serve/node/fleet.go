@@ -150,6 +150,7 @@ func (n *Node) sample() func(*fleet.Member) {
 		}
 		if n.voice != nil {
 			m.Capacity, m.Peers, m.Load = n.voice.Capacity(), n.voice.Sessions(), n.busiest()
+			m.Attacked = n.attacked()
 		}
 	}
 }
@@ -205,6 +206,9 @@ func (n *Node) openRoles(ctx context.Context) error {
 		}
 	})
 	n.opened.Store(true)
+	if err := n.openDrain(); err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
 	return n.discovery.Start(n.group)
 }
 
@@ -302,7 +306,7 @@ func (n *Node) openGuilds(ctx context.Context, key []byte) error {
 	}
 	n.guilds = guilds.New(guilds.Config{
 		Node: n.name, Owner: fmt.Sprintf("%s/%d", n.name, n.epoch), Number: number, View: n.discovery.View, TokenKey: key,
-		Log: n.log, Metrics: n.metrics,
+		Fallback: n.cfg.RegionFallback, Log: n.log, Metrics: n.metrics,
 	}, n.bus, n.store)
 	n.discovery.Listen(n.guilds)
 	return n.guilds.Start(n.group)

@@ -28,6 +28,7 @@ func (n *Node) routes() http.Handler {
 		mux.Handle("/gateway", n.gateway)
 		mux.Handle("/gateway/", n.gateway)
 	}
+	mux.HandleFunc("POST /admin/v1/drain", n.askDrain)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -69,8 +70,11 @@ func (n *Node) ready(w http.ResponseWriter, r *http.Request) {
 	if !n.bus.Connected() {
 		missing["bus"] = "not connected"
 	}
-	if n.closing.Load() {
+	switch {
+	case n.closing.Load():
 		missing["node"] = "shutting down"
+	case n.draining.Load():
+		missing["node"] = "draining"
 	}
 	if len(missing) > 0 {
 		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "missing": missing})

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/core/shield"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/store"
 	"hubbub.dev/hubbub/internal/edge/tlsmux"
@@ -44,10 +46,14 @@ type Node struct {
 	group     *run.Group
 	metrics   *prometheus.Registry
 	closing   atomic.Bool
+	draining  atomic.Bool
+	asked     chan struct{} // closed when the operator wants the node to drain
+	askedOnce sync.Once
 	opened    atomic.Bool // the roles are there
 	name      string      // in the fleet
 	epoch     int64       // ms since 1970
 	ailing    atomic.Pointer[string]
+	exile     shield.Exile // of the media ports, for discovery's goroutine alone
 	bus       *bus.Bus
 	discovery *discovery.Service
 	listener  net.Listener
@@ -85,7 +91,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry(), asked: make(chan struct{})}
 	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openPort, n.openFleet, n.openAuthority, n.openRoles, n.join, n.serve, n.greet} {
@@ -243,15 +249,11 @@ func (n *Node) openMedia(cfg media.Config) (workers, error) {
 }
 
 // busiest returns the load of the media worker that has the most to do, because peers
-// cannot move from it to another. One that is attacked has no room.
+// cannot move from it to another.
 func (n *Node) busiest() float64 {
 	load := 0.0
 	for i := range n.media.Workers() {
-		s := n.media.Stats(i)
-		if s.Attacked {
-			return 1
-		}
-		load = max(load, s.Load)
+		load = max(load, n.media.Stats(i).Load)
 	}
 	return load
 }

@@ -1,0 +1,106 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hubbub.dev/hubbub/proto"
+)
+
+// handoverLimit is how long a session is kept beside the one that follows it. The server
+// ends it before, once the whole channel has gone over.
+const handoverLimit = 15 * time.Second
+
+// handover is what a Voice keeps while its channel goes over to another voice server and
+// not everybody in it is there yet: the session before. What we say goes to both servers,
+// and each of the others is heard at the old one until it is heard at the new one.
+type handover struct {
+	former atomic.Pointer[voiceSession] // written under Voice.mu
+	tasks  sync.WaitGroup
+
+	mu   sync.Mutex
+	ears map[proto.Snowflake]*ear // by speaker, since the handover began
+}
+
+// ear is what was heard of one speaker.
+type ear struct {
+	over bool   // it is heard at the new server
+	last []byte // that it said at the old one
+}
+
+// handOver keeps a session while another takes its place, if they are of one channel.
+// Otherwise it is false.
+func (v *Voice) handOver(s *voiceSession) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s.transport == nil || s.socket == nil || v.target.channel != s.target.channel {
+		return false
+	}
+	var ctx context.Context
+	ctx, s.end = context.WithTimeout(v.ctx, handoverLimit)
+	v.handover.mu.Lock()
+	v.handover.ears = make(map[proto.Snowflake]*ear)
+	v.handover.mu.Unlock()
+	if before := v.handover.former.Swap(s); before != nil {
+		before.end()
+	}
+	s.following = true
+	v.handover.tasks.Go(func() { s.linger(ctx) })
+	return true
+}
+
+// linger serves a session that is kept, until the server or its time ends it.
+func (s *voiceSession) linger(ctx context.Context) {
+	defer s.end()
+	err := s.socket.serve(ctx, s.interval, nil, nil, s)
+	s.v.gw.c.log.Debug("voice session left behind", "guild", s.v.guild, "reason", err)
+	s.hangUp(1000)
+	v := s.v
+	v.mu.Lock()
+	v.handover.former.CompareAndSwap(s, nil)
+	replaced := v.transport.Load() != s.transport
+	v.mu.Unlock()
+	if replaced { // else it serves on until it is
+		s.transport.close()
+	}
+}
+
+// carry makes a new session's transport the one that we speak by.
+func (v *Voice) carry(media *transport) {
+	v.mu.Lock()
+	old := v.transport.Swap(media)
+	former := v.handover.former.Load()
+	v.mu.Unlock()
+	if old != nil && (former == nil || former.transport != old) {
+		old.close()
+	}
+}
+
+// hear delivers what a session received, unless the other session delivers it.
+func (s *voiceSession) hear(p Packet) {
+	if former := s.v.handover.former.Load(); former == nil || s.v.handover.first(p, s == former) {
+		s.v.deliver(p)
+	}
+}
+
+// first reports whether a packet of the former session, or of the one that follows it, is
+// news.
+func (h *handover) first(p Packet, former bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.ears[p.UserID]
+	if e == nil {
+		e = &ear{}
+		h.ears[p.UserID] = e
+	}
+	if former {
+		e.last = p.Opus
+		return !e.over
+	}
+	again := !e.over && bytes.Equal(e.last, p.Opus)
+	e.over = true
+	return !again
+}

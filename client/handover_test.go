@@ -1,0 +1,72 @@
+package client
+
+import (
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"hubbub.dev/hubbub/proto"
+)
+
+func TestTheOldServerIsLeftWhenItSaysSo(t *testing.T) {
+	f := newFake(t)
+	_, v := f.joined(t, VoiceOptions{})
+	f.mu.Lock()
+	old := f.voice
+	f.place(fakeChannel)
+	f.mu.Unlock()
+	f.expect("voice identify 300 token-2", "select")
+	waitTransport(t, v, fakeSSRC+2)
+	former := v.handover.former.Load()
+	if former == nil || former.transport.ssrc != fakeSSRC+1 {
+		t.Fatal("the old session was given up")
+	}
+	select {
+	case bye := <-f.byes:
+		t.Fatalf("a connection ended: %s", bye)
+	default:
+	}
+	_ = old.Close(websocket.StatusCode(proto.VoiceCloseDisconnected), "")
+	select {
+	case <-former.transport.done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the old transport goes on")
+	}
+	if v.Err() != nil || v.transport.Load().ssrc != fakeSSRC+2 {
+		t.Errorf("the new one too: %v", v.Err())
+	}
+	// The next but one takes the place of both.
+	for range 2 {
+		f.mu.Lock()
+		f.place(fakeChannel)
+		f.mu.Unlock()
+	}
+	for {
+		if got := <-f.did; got == "voice identify 300 token-4" {
+			break
+		}
+	}
+	f.expect("select")
+	waitTransport(t, v, fakeSSRC+4)
+}
+
+func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
+	h := handover{ears: map[proto.Snowflake]*ear{}}
+	for i, step := range []struct {
+		user   proto.Snowflake
+		former bool
+		opus   string
+		news   bool
+	}{
+		{1, true, "a", true}, {2, true, "A", true},
+		{1, false, "a", false}, // as it was heard already
+		{1, false, "b", true}, {1, true, "b", false},
+		{2, true, "B", true}, {2, false, "C", true}, {2, true, "C", false},
+		{3, false, "x", true}, {3, false, "x", true},
+	} {
+		if news := h.first(Packet{UserID: step.user, Opus: []byte(step.opus)}, step.former); news != step.news {
+			t.Errorf("step %d: %t", i, news)
+		}
+	}
+}
