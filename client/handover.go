@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,10 +26,16 @@ type handover struct {
 	ears map[proto.Snowflake]*ear // by speaker, since the handover began
 }
 
+// recent frames of the old server are told from those of the new one, which may be that
+// far behind: 160 ms of them.
+const recent = 8
+
 // ear is what was heard of one speaker.
 type ear struct {
-	over bool   // it is heard at the new server
-	last []byte // that it said at the old one
+	over   bool           // it is heard at the new server
+	caught bool           // and there is at what was not heard before
+	last   [recent][]byte // that it said at the old one
+	n      int
 }
 
 // handOver keeps a session while another takes its place, if they are of one channel.
@@ -97,10 +104,11 @@ func (h *handover) first(p Packet, former bool) bool {
 		h.ears[p.UserID] = e
 	}
 	if former {
-		e.last = p.Opus
+		e.last[e.n%recent], e.n = p.Opus, e.n+1
 		return !e.over
 	}
-	again := !e.over && bytes.Equal(e.last, p.Opus)
 	e.over = true
-	return !again
+	again := func(said []byte) bool { return bytes.Equal(said, p.Opus) }
+	e.caught = e.caught || !slices.ContainsFunc(e.last[:min(e.n, recent)], again)
+	return e.caught
 }

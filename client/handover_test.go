@@ -59,9 +59,9 @@ func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
 		opus   string
 		news   bool
 	}{
-		{1, true, "a", true}, {2, true, "A", true},
-		{1, false, "a", false}, // as it was heard already
-		{1, false, "b", true}, {1, true, "b", false},
+		{1, true, "a", true}, {2, true, "A", true}, {1, true, "b", true},
+		{1, false, "a", false}, {1, false, "b", false}, // as they were heard already
+		{1, false, "c", true}, {1, true, "c", false}, {1, false, "a", true},
 		{2, true, "B", true}, {2, false, "C", true}, {2, true, "C", false},
 		{3, false, "x", true}, {3, false, "x", true},
 	} {

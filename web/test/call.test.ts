@@ -13,10 +13,12 @@ const fakes = vi.hoisted(() => ({
   refusal: undefined as string | undefined,
   captures: 0,
   priority: [] as string[][],
+  /** Who is played, and on which stream. */
+  played: new Map<string, unknown>(),
 }));
 
 interface FakePeer {
-  events: { state(state: string): void };
+  events: { state(state: string): void; streams(streams: Map<string, unknown>): void };
   server: { host: string; port: number } | undefined;
   spoke: [string, number, boolean][];
   gone: string[];
@@ -32,7 +34,7 @@ vi.mock("../src/rtc/peer", () => ({
     sending: boolean | undefined;
     closed = false;
     offer = Promise.resolve({ fragment: "v=0", codecs: [], ssrc: 77 });
-    connection = { getStats: async () => new Map() };
+    connection = { getStats: async () => new Map(), connectionState: "connected" };
     constructor(readonly events: FakePeer["events"]) {
       fakes.peers.push(this);
     }
@@ -54,7 +56,9 @@ vi.mock("../src/rtc/peer", () => ({
 vi.mock("../src/audio/playback", () => ({
   Playback: class {
     streams = new Map();
-    update = () => undefined;
+    update = (streams: Map<string, unknown>) => {
+      fakes.played = streams;
+    };
     setVolume = () => undefined;
     setDeaf = () => undefined;
     setSink = async () => undefined;
@@ -285,6 +289,86 @@ describe("joining", () => {
     expect(sockets.last().closedWith).toBe(1000);
     expect(peer().closed).toBe(true);
     expect(phase()).toBeUndefined();
+  });
+});
+
+describe("a channel that goes over to another voice server", () => {
+  const moving = async () => {
+    const it = setUp();
+    await it.join();
+    const [before, old] = [it.peer(), it.sockets.last()];
+    before.events.streams(new Map([["3", "3 at the old"], ["4", "4 at the old"]]));
+    it.server("t2", "other:1");
+    await it.greet();
+    return { ...it, before, old };
+  };
+
+  it("is heard at the old one until all are at the new one, each there who is there still", async () => {
+    const { before, old, peer, phase, sockets } = await moving();
+    expect(phase()).toBe("connected");
+    expect(sockets.last().url).toBe("ws://other:1/?v=9");
+    expect([before.closed, old.closedWith]).toEqual([false, undefined]);
+    peer().events.state("connecting");
+    peer().events.state("connected");
+    peer().events.streams(new Map([["3", "3 at the new"]]));
+    expect(Object.fromEntries(fakes.played)).toEqual({ 3: "3 at the old", 4: "4 at the old" });
+    old.say({ op: 13, d: { user_id: "3" } });
+    expect(before.gone).toEqual(["3"]);
+    before.events.streams(new Map([["4", "4 at the old"]]));
+    peer().events.streams(new Map([["3", "3 at the new"], ["4", "4 at the new"]]));
+    expect(Object.fromEntries(fakes.played)).toEqual({ 3: "3 at the new", 4: "4 at the old" });
+    old.end(4014);
+    expect(before.closed).toBe(true);
+    expect(Object.fromEntries(fakes.played)).toEqual({ 3: "3 at the new", 4: "4 at the new" });
+    expect(phase()).toBe("connected");
+    expect(peer().closed).toBe(false);
+  });
+
+  it("is spoken to at both", async () => {
+    const { call, before, peer } = await moving();
+    call.mic.open.value = true;
+    expect([before.sending, peer().sending]).toEqual([true, true]);
+    call.leave();
+    expect([before.closed, peer().closed]).toEqual([true, true]);
+  });
+
+  it("is left when it dies, and after fifteen seconds", async () => {
+    const dead = await moving();
+    dead.before.events.state("disconnected");
+    expect(dead.before.closed).toBe(true);
+    const silent = await moving();
+    silent.peer().events.state("connected");
+    await vi.advanceTimersByTimeAsync(15_000);
+    expect([silent.before.closed, silent.peer().closed]).toEqual([true, false]);
+  });
+
+  it("says that it reconnects when the old one ends too soon", async () => {
+    const { old, peer, phase } = await moving();
+    (peer() as unknown as { connection: { connectionState: string } }).connection.connectionState = "connecting";
+    old.end(4014);
+    expect(phase()).toBe("reconnecting");
+    peer().events.state("connected");
+    expect(phase()).toBe("connected");
+  });
+
+  it("goes on from where the call is when the next server is left too", async () => {
+    const { before, server, peer, greet } = await moving();
+    const second = peer();
+    (second as unknown as { connection: { connectionState: string } }).connection.connectionState = "connecting";
+    server("t3", "third:1");
+    await greet();
+    expect([before.closed, second.closed, peer().closed]).toEqual([false, true, false]);
+  });
+
+  it("keeps nothing that its own request replaces", async () => {
+    const { join, dispatch, state, server, peer } = setUp();
+    await join();
+    const before = peer();
+    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
+    dispatch("GUILD_CREATE", guild);
+    state(lounge, { session_id: "s2" });
+    server("t2");
+    expect(before.closed).toBe(true);
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ChannelType, type Channel, type GuildCreate, type VoiceState } from "../src/protocol/payloads";
 import { channelPermissions, has, Permission } from "../src/protocol/permissions";
-import { joinRefusal } from "../src/state/call";
+import { joinRefusal } from "../src/state/refusal";
 import { channelGroups, displayName, emptyWorld, occupants, reduce, type Guild, type World } from "../src/state/world";
 
 const me = { id: "10", username: "me" };

@@ -9,11 +9,13 @@ import { SpeakingFlag, VoiceSession, type CloseAction } from "../protocol/voice"
 import { Peer, type TransportState } from "../rtc/peer";
 import { compare, sample, type ConnectionStats, type Sample } from "../rtc/stats";
 import { testMode, webSocketUrl } from "./env";
+import { Former } from "./former";
 import { Microphone } from "./mic";
 import { prefs } from "./prefs";
 import { autoplayBlocked, udpBlocked, voiceFatal, type Problem } from "./problems";
+import { joinRefusal } from "./refusal";
 import { toast } from "./toasts";
-import { displayName, type Guild, type World } from "./world";
+import { displayName, type World } from "./world";
 
 export interface CallState {
   phase: "joining" | "connecting" | "connected" | "reconnecting";
@@ -32,23 +34,6 @@ const quietFor = 1000;
 /** Rejoins in a row before the user is asked. */
 const mostRejoins = 3;
 
-/** Why this user cannot join the channel, or undefined. The server would refuse without a word. */
-export function joinRefusal(world: World, guild: Guild, channel: Channel): string | undefined {
-  const self = world.self?.id ?? "";
-  const permissions = channelPermissions(guild, channel, self, guild.members.get(self));
-  if (!has(permissions, Permission.viewChannel)) return `You can't see ${channel.name}.`;
-  if (!has(permissions, Permission.connect)) return `You don't have permission to join ${channel.name}.`;
-  const limit = channel.user_limit ?? 0;
-  let inside = 0;
-  for (const state of guild.voiceStates.values()) {
-    if (state.channel_id === channel.id && state.user_id !== self) inside++;
-  }
-  if (limit > 0 && inside >= limit && !has(permissions, Permission.moveMembers)) {
-    return `${channel.name} is full (${limit} of ${limit}).`;
-  }
-  return undefined;
-}
-
 /** The voice call: asks the gateway for a channel, talks to the voice server, and puts things right when they break. */
 export class Call {
   readonly state = signal<CallState | undefined>(undefined);
@@ -64,7 +49,9 @@ export class Call {
   readonly endpoint = signal("");
   /** The voice server's WebSocket is being resumed, while the sound goes on. */
   readonly resuming = signal(false);
-  readonly mic = new Microphone((track) => void this.#peer?.setTrack(track ?? null));
+  readonly mic = new Microphone((track) => {
+    for (const peer of this.#peers()) void peer.setTrack(track ?? null);
+  });
   readonly playback = new Playback((blocked) => this.#autoplay(blocked));
   /** What the user should know first. */
   readonly trouble = computed(() => this.problem.value ?? (this.state.value ? this.mic.problem.value : undefined));
@@ -75,10 +62,17 @@ export class Call {
   readonly #priority = new Set<Snowflake>();
   #session: VoiceSession | undefined;
   #peer: Peer | undefined;
+  /** Of #peer. */
+  #streams: ReadonlyMap<string, MediaStream> = new Map();
+  /** The channel of #session. */
+  #sessionChannel: Snowflake | undefined;
+  #former: Former | undefined;
   #ssrc = 0;
   #rejoins = 0;
   /** Opcode 4 was sent and its voice state has not come back yet. */
   #asked = false;
+  /** The next voice server is the answer to opcode 4. */
+  #answered = false;
   /** Of the voice state that put us in the channel; undefined until it arrives. */
   #voiceSession: string | undefined;
   #pendingServer: VoiceServerUpdate | undefined;
@@ -194,7 +188,7 @@ export class Call {
     const state = this.state.value;
     if (!state) return;
     clearTimeout(this.#answerTimer);
-    this.#asked = true;
+    this.#asked = this.#answered = true;
     this.#voiceSession = undefined;
     this.#pendingServer = undefined;
     const sent = this.#gateway()?.updateVoiceState(
@@ -256,8 +250,12 @@ export class Call {
   }
 
   #left(userId: Snowflake): void {
-    this.#peer?.leave(userId);
+    for (const peer of this.#peers()) peer.leave(userId);
     this.#setSpeaking(userId, false);
+  }
+
+  #peers(): Peer[] {
+    return [this.#peer, this.#former?.peer].filter((peer) => peer !== undefined);
   }
 
   #updateGates(voice: VoiceState | undefined): void {
@@ -291,17 +289,22 @@ export class Call {
     }
     // A peer made while joining has not been used yet; one of an earlier session cannot be used again.
     if (this.#session || !this.#peer) {
-      this.#disposeSession();
+      // The answer to a request of ours names what takes the old connection's place; that has ended already.
+      if (this.#answered || !this.#keepFormer(state)) this.#disposeSession();
       this.#peer = this.#createPeer();
     }
+    this.#answered = false;
     this.#connect(this.#peer, state, update.endpoint, update.token);
   }
 
   #connect(peer: Peer, state: CallState, endpoint: string, token: string): void {
     const world = this.#world();
     this.endpoint.value = endpoint;
-    this.state.value = { ...state, phase: state.phase === "reconnecting" ? "reconnecting" : "connecting" };
-    const session = new VoiceSession({
+    if (!this.#former) {
+      this.state.value = { ...state, phase: state.phase === "reconnecting" ? "reconnecting" : "connecting" };
+    }
+    this.#sessionChannel = state.channelId;
+    const session: VoiceSession = new VoiceSession({
       url: webSocketUrl(`${endpoint}/?v=9`),
       open: openWebSocket,
       guildId: state.guildId,
@@ -317,9 +320,19 @@ export class Call {
         this.#setSpeaking(user_id, speaking !== 0, (speaking & SpeakingFlag.priority) !== 0);
       },
       connected: () => undefined,
-      disconnected: (userId) => this.#left(userId),
-      signalling: (up) => this.#signalling(up),
-      ended: (action, code) => this.#sessionEnded(action, code),
+      disconnected: (userId) => {
+        peer.leave(userId);
+        // Of two servers, the other goes on telling whether the user speaks.
+        if (!this.#former) this.#setSpeaking(userId, false);
+      },
+      signalling: (up) => {
+        if (session !== this.#former?.session) this.#signalling(up);
+        else if (!up && this.transport.value === "connected") this.#dropFormer();
+      },
+      ended: (action, code) => {
+        if (session === this.#former?.session) this.#dropFormer();
+        else this.#sessionEnded(action, code);
+      },
     });
     this.#session = session;
     clearTimeout(this.#mediaTimer);
@@ -349,22 +362,68 @@ export class Call {
   }
 
   #createPeer(): Peer {
-    this.transport.value = "new";
+    if (!this.#former) this.transport.value = "new";
     const peer: Peer = new Peer({
       state: (transport) => {
         if (peer === this.#peer) this.#transportChanged(transport);
+        else if (peer === this.#former?.peer && transport !== "connected") this.#dropFormer();
       },
       streams: (streams) => {
-        if (peer !== this.#peer) return;
-        const { volumes, silenced } = prefs.value;
-        this.playback.update(streams, (id) => (silenced[id] ? 0 : (volumes[id] ?? 1)));
+        if (peer === this.#peer) this.#streams = streams;
+        else if (peer === this.#former?.peer) this.#former.streams = streams;
+        else return;
+        this.#play();
       },
       failed: (error) => this.#broken(error),
     });
     return peer;
   }
 
+  /** Keeps the connection to the server that the channel is leaving, if it is one to go on with. */
+  #keepFormer(state: CallState): boolean {
+    const [session, peer] = [this.#session, this.#peer];
+    if (this.transport.value !== "connected" || this.#sessionChannel !== state.channelId || !session || !peer) return false;
+    clearTimeout(this.#mediaTimer);
+    clearTimeout(this.#resumeTimer);
+    this.resuming.value = false;
+    if (this.#former && peer.connection.connectionState !== "connected") {
+      // Sent on before it was there: the call is still at the first server.
+      session.close();
+      peer.close();
+    } else {
+      this.#dropFormer();
+      this.#former = new Former(session, peer, this.#streams, () => this.#dropFormer());
+    }
+    this.#session = undefined;
+    this.#streams = new Map();
+    return true;
+  }
+
+  /** Everybody is at the new server, or the old one is gone. */
+  #dropFormer(): void {
+    const former = this.#former;
+    if (!former) return;
+    this.#former = undefined;
+    former.close();
+    for (const id of former.streams.keys()) if (!this.#streams.has(id)) this.#setSpeaking(id, false);
+    this.#play();
+    const transport = this.#peer?.connection.connectionState ?? "closed";
+    if (transport === "connected" || !this.state.value) return;
+    this.transport.value = transport;
+    this.state.value = { ...this.state.value, phase: "reconnecting" };
+    clearTimeout(this.#mediaTimer);
+    this.#mediaTimer = setTimeout(() => this.#mediaLate(), mediaWithin);
+  }
+
+  #play(): void {
+    const { volumes, silenced } = prefs.value;
+    const streams = new Map([...this.#streams, ...(this.#former?.streams ?? [])]);
+    this.playback.update(streams, (id) => (silenced[id] ? 0 : (volumes[id] ?? 1)));
+  }
+
   #transportChanged(transport: TransportState): void {
+    if (this.#former && (transport === "new" || transport === "connecting")) return;
+    if (transport !== "connected") this.#dropFormer();
     this.transport.value = transport;
     const state = this.state.value;
     if (!state) return;
@@ -459,8 +518,11 @@ export class Call {
 
   #transmit(open: boolean): void {
     clearTimeout(this.#stopTimer);
-    if (open) void this.#peer?.setSending(true);
-    else this.#stopTimer = setTimeout(() => void this.#peer?.setSending(false), stopSendingAfter);
+    const send = (on: boolean) => {
+      for (const peer of this.#peers()) void peer.setSending(on);
+    };
+    if (open) send(true);
+    else this.#stopTimer = setTimeout(() => send(false), stopSendingAfter);
   }
 
   #setSpeaking(userId: Snowflake, speaking: boolean, priority = false): void {
@@ -508,8 +570,11 @@ export class Call {
     this.resuming.value = false;
     this.#session?.close();
     this.#peer?.close();
+    this.#former?.close();
     this.#session = undefined;
     this.#peer = undefined;
+    this.#former = undefined;
+    this.#streams = new Map();
     this.#priority.clear();
     this.playback.clear();
     this.speaking.value = new Set();

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import type { Channel, VoiceState } from "../protocol/payloads";
 import { Permission } from "../protocol/permissions";
 import { call, can, canSee, currentChannel, isUnread, nameOf, rest, selectChannel, world } from "../state/app";
-import { joinRefusal } from "../state/call";
+import { joinRefusal } from "../state/refusal";
 import { prefs, setPrefs } from "../state/prefs";
 import { attempt } from "../state/toasts";
 import { dialog, openMenu, pane, type MenuItem } from "../state/ui";

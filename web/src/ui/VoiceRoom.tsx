@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import type { Channel, VoiceState } from "../protocol/payloads";
 import { call, nameOf, world } from "../state/app";
-import { joinRefusal } from "../state/call";
+import { joinRefusal } from "../state/refusal";
 import { openMenu } from "../state/ui";
 import { occupants, type Guild } from "../state/world";
 import { Avatar, hueOf } from "./Avatar";
