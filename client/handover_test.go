@@ -36,19 +36,6 @@ func TestTheOldServerIsLeftWhenItSaysSo(t *testing.T) {
 	if v.Err() != nil || v.transport.Load().ssrc != fakeSSRC+2 {
 		t.Errorf("the new one too: %v", v.Err())
 	}
-	// The next but one takes the place of both.
-	for range 2 {
-		f.mu.Lock()
-		f.place(fakeChannel)
-		f.mu.Unlock()
-	}
-	for {
-		if got := <-f.did; got == "voice identify 300 token-4" {
-			break
-		}
-	}
-	f.expect("select")
-	waitTransport(t, v, fakeSSRC+4)
 }
 
 func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
