@@ -8,12 +8,8 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-const (
-	// tooBusy is the load from which a voice server is given no channel by the ring.
-	tooBusy = 0.8
-	// ringTries is how many nodes of the ring are looked at for one channel.
-	ringTries = 8
-)
+// tooBusy is the load from which a voice server is given no channel by the ring.
+const tooBusy = 0.8
 
 // pool is the voice servers that a channel may go to at one step of the search: those
 // of a region, or for "" of all, that take channels and are attacked or not.
@@ -71,25 +67,17 @@ func (n *Nodes) find(channel proto.Snowflake, region string, attacked bool) *nod
 }
 
 // within returns the channel's owner on the ring of a pool, or the next on it that is
-// not too busy and within the bound. So guilds' owners that do not know of each other
+// not too busy and has less than 1.25 times its share of the people. So guilds' owners that do not know of each other
 // choose alike. Where all are too busy it is the least loaded.
 func (n *Nodes) within(channel proto.Snowflake, p pool) *node {
-	total, nodes := 0, 0
-	for _, v := range n.nodes {
-		if p.has(v) {
-			total += v.Peers + v.placed
-			nodes++
-		}
-	}
-	var order [ringTries]string
-	for _, name := range order[:n.ring(p).Owners(uint64(channel), order[:])] {
+	name := n.ring(p).Within(uint64(channel), func(name string) (uint64, bool) {
 		v := n.nodes[name]
-		// Below 1.25 times the share, with one more counted.
-		if v.Load < tooBusy && 4*nodes*(v.Peers+v.placed) < 5*(total+1) {
-			return v
-		}
+		return uint64(max(v.Peers+v.placed, 0)), v.Load < tooBusy
+	})
+	if name == "" {
+		return n.idlest(p)
 	}
-	return n.idlest(p)
+	return n.nodes[name]
 }
 
 // ring returns the ring of a pool: it is made when it is first asked for after nodes

@@ -2,7 +2,6 @@ package ring
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -52,20 +51,6 @@ func FuzzNew(f *testing.F) {
 		}
 		if got := r.WithPins(map[uint64]string{key: pin}).Owner(key); got != want {
 			t.Fatalf("pinned to %q: %q", pin, got)
-		}
-	})
-}
-
-// FuzzBounded does what its seed says, and checks after each step.
-func FuzzBounded(f *testing.F) {
-	f.Add(uint64(1), uint64(0), uint16(50))
-	f.Add(uint64(2), uint64(30), uint16(200))
-	f.Fuzz(func(t *testing.T, seed, most uint64, steps uint16) {
-		rng := rand.New(rand.NewPCG(seed, 0))
-		b := NewBounded(nil)
-		nodes := make(map[string]int)
-		for range steps % 500 {
-			act(t, b, rng, nodes, 1+most%(1<<32-1))
 		}
 	})
 }

@@ -3,10 +3,8 @@
 // the same nodes and pins agree, without asking each other.
 //
 // A Ring never changes after it was made, so any number of goroutines may read it.
-// A View holds the rings of several generations, so that during a handoff both the
-// new owner of a key and the old one are known. Whoever shares a View among
-// goroutines keeps it in an atomic.Pointer[ring.View]: a reader loads the pointer
-// once and looks up as often as it likes; the one writer stores the next View.
+// Whoever shares one among goroutines keeps it in an atomic.Pointer: a reader loads the
+// pointer once and looks up as often as it likes; the one writer stores the next Ring.
 //
 // How even the load is depends on the form:
 //
@@ -14,8 +12,8 @@
 //     of 1,000 owns less than 1.25 times the average share, which is a property of
 //     PointsPerWeight and luck: expected, tested for one set of names, not promised
 //     for every one.
-//   - Bounded counts what is placed, and promises it: nobody is given a key who
-//     already holds 1.25 times the average.
+//   - Ring.Within is told what each node holds, and promises it: nobody is given a key
+//     who already holds 1.25 times the average.
 //
 // The package knows nothing of health, of regions or of the bus. A node that is to
 // take nothing new gets weight 0, one that is gone leaves the list, and a region is
