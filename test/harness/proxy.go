@@ -11,12 +11,12 @@ import (
 // Proxy is a TCP proxy whose connections can be cut.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	tasks    sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	total int
+	mu     sync.Mutex
+	target string
+	conns  map[net.Conn]bool
+	total  int
 }
 
 // NewProxy forwards to the host and port of a URL until the test ends.
@@ -51,6 +51,15 @@ func (p *Proxy) close() {
 // Addr is the host and port to dial instead of the target.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
+// Retarget forwards connections that are made from now on to the host and port of another
+// URL.
+func (p *Proxy) Retarget(target string) {
+	_, host, _ := strings.Cut(target, "://")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = host
+}
+
 // Cut drops every connection of the moment, as a broken network does: no
 // WebSocket close, no TLS alert. New ones are let through.
 func (p *Proxy) Cut() {
@@ -77,7 +86,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = in.Close()
 			continue

@@ -211,6 +211,8 @@ func (g *Guild) Handle(in Input) Output {
 		g.presenceRequest(r.Presence)
 	case r.Report != nil:
 		g.voiceReport(r.Report)
+	case r.Handover != nil:
+		g.handOver(r.Handover)
 	}
 	return g.out
 }

@@ -68,6 +68,21 @@ type Mourned struct {
 	Node string `cbor:"1,keyasint"` // that did
 }
 
+// Handover asks that a session be another gateway's from now on. The gateway that has it
+// asks, and both are told (HandedOver): the one after the last event that is for it
+// there, the other before the first. A session that is not attached is nobody's.
+type Handover struct {
+	SessionRef
+	To      string `cbor:"4,keyasint"`
+	ToEpoch int64  `cbor:"5,keyasint,omitempty"`
+}
+
+// HandedOver says that events of a guild for a session go to another gateway from now on.
+type HandedOver struct {
+	Guild   proto.Snowflake `cbor:"1,keyasint"`
+	Session string          `cbor:"2,keyasint"`
+}
+
 // gathered is what a guild that is being rebuilt was told of who is in voice.
 type gathered struct {
 	claims  map[proto.Snowflake]claim  // of gateways
@@ -222,6 +237,33 @@ func (g *Guild) attachAgain(a *Attach) {
 			next.self = self
 			g.changeVoice(v, &next)
 		}
+	}
+}
+
+// handOver gives a session to another gateway.
+func (g *Guild) handOver(r *Handover) {
+	old := g.sessions[r.Session]
+	if old == nil || old.ref != r.SessionRef || r.To == "" || r.To == r.Gateway {
+		return
+	}
+	next := *old
+	next.ref.Gateway, next.ref.Epoch = r.To, r.ToEpoch
+	if n := g.gateways[r.Gateway]; n > 1 {
+		set(g, g.gateways, r.Gateway, n-1)
+	} else {
+		unset(g, g.gateways, r.Gateway)
+	}
+	set(g, g.gateways, r.To, g.gateways[r.To]+1)
+	g.putSession(&next)
+	if v := g.voice[r.User]; v != nil && v.session == old.ref {
+		state := *v
+		state.session = next.ref
+		g.setVoice(&state)
+	}
+	for _, node := range []string{r.Gateway, r.To} {
+		g.out.Messages = append(g.out.Messages, Message{Subject: GatewaySubject(node), Gateway: &GatewayMessage{
+			HandedOver: &HandedOver{Guild: g.id, Session: r.Session},
+		}})
 	}
 }
 

@@ -431,3 +431,45 @@ func TestNobodyIsLostOrDoubled(t *testing.T) {
 		}
 	})
 }
+
+func TestASessionChangesGateways(t *testing.T) {
+	h := newHouse(t)
+	h.attach(ann, bob)
+	h.join(ann, otherID)
+	h.connect()
+	to := ref(ann)
+	to.Gateway = "g2"
+	other := ref(ann)
+	other.User = bob
+	for _, wrong := range []Handover{{}, {SessionRef: ref(mod), To: "g2"}, {SessionRef: ref(ann)}, {SessionRef: ref(ann), To: "g1"}, {SessionRef: other, To: "g2"}, {SessionRef: to, To: "g3"}} {
+		if h.step(Request{Handover: &wrong}); len(h.out.Messages) != 0 {
+			t.Errorf("%+v is told of", wrong)
+		}
+	}
+	h.step(Request{Handover: &Handover{SessionRef: ref(ann), To: "g2"}})
+	var told []string
+	for _, m := range h.out.Messages {
+		if m.Gateway == nil || m.Gateway.HandedOver == nil || *m.Gateway.HandedOver != (HandedOver{Guild: guildID, Session: to.Session}) {
+			t.Fatalf("%+v", m)
+		}
+		told = append(told, m.Subject)
+	}
+	if want := []string{GatewaySubject("g1"), GatewaySubject("g2")}; !slices.Equal(told, want) {
+		t.Errorf("told %q", told)
+	}
+	if v := h.state(ann); v.session != to || v.transport == "" {
+		t.Errorf("%+v", v)
+	}
+	if h.g.gateways["g1"] != 1 || h.g.gateways["g2"] != 1 {
+		t.Errorf("%v", h.g.gateways)
+	}
+	// Its call outlives its old gateway now, and not its new one's word that it is over.
+	h.out = h.g.GatewaysGone(h.wall, func(r SessionRef) bool { return r.Gateway == "g1" })
+	if h.state(ann).session != to {
+		t.Error("it went with its old gateway")
+	}
+	h.step(Request{Detach: &Detach{SessionRef: to}})
+	if h.g.voice[ann] != nil || len(h.g.sessions) != 0 || len(h.g.gateways) != 0 {
+		t.Errorf("%v %v", h.g.sessions, h.g.gateways)
+	}
+}

@@ -19,6 +19,7 @@ type Request struct {
 	Report   *VoiceReport     `cbor:"8,keyasint,omitempty"`
 	Wake     *Wake            `cbor:"16,keyasint,omitempty"`
 	Present  *Present         `cbor:"17,keyasint,omitempty"`
+	Handover *Handover        `cbor:"20,keyasint,omitempty"`
 	// Forwarded is set once the request has been passed on by a node that is not the
 	// guild's owner; nobody passes it on again.
 	Forwarded bool `cbor:"18,keyasint,omitempty"`
@@ -185,6 +186,7 @@ type GatewayMessage struct {
 	Claimed     *Claimed     `cbor:"16,keyasint,omitempty"`
 	VoiceEnded  *VoiceEnded  `cbor:"17,keyasint,omitempty"`
 	Mourned     *Mourned     `cbor:"18,keyasint,omitempty"`
+	HandedOver  *HandedOver  `cbor:"19,keyasint,omitempty"`
 }
 
 // Dispatch is one event for sessions of one gateway node: for those listed, or

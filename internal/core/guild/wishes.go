@@ -22,6 +22,26 @@ type wish struct {
 	since clock.Time // that it is gone
 }
 
+// WishesOf returns what Here returned of a session elsewhere.
+func WishesOf(here map[proto.Snowflake]proto.VoiceStateUpdateData) Wishes {
+	var w Wishes
+	for guild, state := range here {
+		w.put(guild, wish{state: state})
+	}
+	return w
+}
+
+// Here returns where the session is in voice now, for a gateway that it goes over to.
+func (w *Wishes) Here() map[proto.Snowflake]proto.VoiceStateUpdateData {
+	here := make(map[proto.Snowflake]proto.VoiceStateUpdateData, len(w.byGuild))
+	for guild, is := range w.byGuild {
+		if !is.gone {
+			here[guild] = is.state
+		}
+	}
+	return here
+}
+
 // Ask notes op 4 of the session.
 func (w *Wishes) Ask(now clock.Time, d *proto.VoiceStateUpdateData) {
 	if d.ChannelID == nil || *d.ChannelID == 0 {

@@ -38,6 +38,12 @@ func TestWishes(t *testing.T) {
 	w.Placed(guildID, otherID) // by a moderator
 	in(otherID, true, false)
 	ended := w.End(now)
+	if again := WishesOf(w.Here()); *again.byGuild[guildID].state.ChannelID != otherID || !again.byGuild[guildID].state.SelfMute {
+		t.Errorf("elsewhere: %+v", again)
+	}
+	if gone := ended.Here(); len(gone) != 0 {
+		t.Errorf("elsewhere: %+v", gone)
+	}
 	w.Ended(now, guildID) // of the join before
 	in(otherID, true, true)
 	w.Placed(guildID, voiceID)

@@ -81,6 +81,25 @@ func (s *Session) Resume(now clock.Time, seq uint64) (missed [][]byte, code prot
 	return missed, 0, ok
 }
 
+// Export returns what another gateway needs to go on with the session for a client that
+// has seen everything up to seq: the newest number, and the bodies of the dispatches after
+// seq. It is false when the buffer does not reach that far.
+func (s *Session) Export(seq uint64) (last uint64, missed [][]byte, ok bool) {
+	missed, ok = s.buffer.Since(min(seq, s.seq))
+	return s.seq, missed, ok
+}
+
+// Restore returns the session that was exported, which waits to be resumed.
+func Restore(now clock.Time, c *Config, last uint64, missed [][]byte) Session {
+	s := New(now, c)
+	s.seq = last
+	s.buffer.last = last
+	for i, body := range missed {
+		s.buffer.Append(last-uint64(len(missed)-1-i), &Payload{body})
+	}
+	return s
+}
+
 // Dispatch numbers a dispatch and keeps its body for a resume. It reports whether
 // there is a connection to send it on.
 func (s *Session) Dispatch(body *Payload) (seq uint64, send bool) {

@@ -320,3 +320,35 @@ func BenchmarkHandleHeartbeat(bench *testing.B) {
 		s.Handle(begin, frame)
 	}
 }
+
+func TestASessionGoesOnElsewhere(t *testing.T) {
+	now, cfg := clock.Time(1), &Config{Heartbeat: time.Minute, ResumeWindow: time.Minute, ReplayFrames: 4, ReplayBytes: 1000, ReplayFrame: 100}
+	here := New(now, cfg)
+	here.Connect(now)
+	for i := range 5 {
+		here.Dispatch(Body("E", fmt.Appendf(nil, "%d", i+1)))
+	}
+	if _, _, ok := here.Export(0); ok {
+		t.Error("what is no longer kept was exported")
+	}
+	for _, seen := range []uint64{3, 5} {
+		last, missed, ok := here.Export(seen)
+		if !ok || last != 5 || len(missed) != int(5-seen) {
+			t.Fatalf("from %d: %d and %d more, %t", seen, last, len(missed), ok)
+		}
+		there := Restore(now, cfg, last, missed)
+		if seq, send := there.Dispatch(Body("E", []byte("6"))); seq != 6 || send {
+			t.Errorf("the next is %d, sent %t", seq, send)
+		}
+		again, code, ok := there.Resume(now, seen)
+		if !ok || code != 0 || len(again) != len(missed)+1 || string(again[len(missed)]) != `"t":"E","d":6}` {
+			t.Errorf("from %d: %q", seen, again)
+		}
+		if _, _, ok := there.Resume(now, 1); ok {
+			t.Error("what was not brought along is replayed")
+		}
+	}
+	if last, missed, ok := here.Export(9); !ok || last != 5 || len(missed) != 0 {
+		t.Error("a number from the future is for Resume to refuse")
+	}
+}

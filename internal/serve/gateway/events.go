@@ -37,6 +37,8 @@ func (g *Service) receive(b bus.Message) {
 	case m.Mourned != nil:
 		g.log.Warn("a guild node took this gateway for dead", "node", m.Mourned.Node)
 		g.Returned()
+	case m.HandedOver != nil:
+		g.shardOf(m.HandedOver.Session).post(handedOver{m.HandedOver})
 	case m.VoiceEnded != nil:
 		g.shardOf(m.VoiceEnded.Session).post(voiceEnded{m.VoiceEnded})
 	}
@@ -93,6 +95,7 @@ func (m *dispatch) deliver(sh *shard, now clock.Time) {
 	if m.generation > sh.generations[m.guild] && sh.has(m.guild) {
 		sh.generations[m.guild] = m.generation // whose claim came when nobody was here
 	}
+	m.keepFor(sh)
 	if len(m.sessions) == 0 {
 		m.deliverAll(sh, now)
 		return
@@ -106,7 +109,7 @@ func (m *dispatch) deliver(sh *shard, now clock.Time) {
 				continue
 			}
 		}
-		if m.opens && len(m.sessions) == 1 { // its Detach has overtaken its Attach
+		if m.opens && len(m.sessions) == 1 && sh.arriving[id] == nil { // its Detach has overtaken its Attach
 			sh.request(guild.Request{Guild: m.guild, Detach: &guild.Detach{SessionRef: guild.SessionRef{Gateway: sh.service.cfg.Node, Session: id}}})
 		}
 	}
@@ -150,6 +153,10 @@ func (m *dispatch) give(sh *shard, now clock.Time, c *client) {
 type voiceServer struct{ *guild.VoiceServer }
 
 func (m voiceServer) deliver(sh *shard, now clock.Time) {
+	if a := sh.arriving[m.Session]; a != nil {
+		a.keep(m)
+		return
+	}
 	c := sh.sessions[m.Session]
 	if c == nil || !c.ready || sh.outdated(m.Guild, m.Generation) {
 		return
@@ -185,11 +192,30 @@ func newUserEvent(e *guild.UserEvent) userEvent {
 }
 
 func (m userEvent) deliver(sh *shard, now clock.Time) {
+	sh.keepForUser(m.user, func(session string) mail { return keptUserEvent{m, session} })
 	for _, c := range sh.users[m.user] {
-		if c.ready && (m.guild == 0 || c.covers(m.guild)) {
-			sh.catchUp(now, c, m.guild)
-			sh.dispatch(now, c, m.body)
+		if sh.leaving[c.id] == nil { // where it goes it is kept
+			m.give(sh, now, c)
 		}
+	}
+}
+
+func (m userEvent) give(sh *shard, now clock.Time, c *client) {
+	if c.ready && (m.guild == 0 || c.covers(m.guild)) {
+		sh.catchUp(now, c, m.guild)
+		sh.dispatch(now, c, m.body)
+	}
+}
+
+// keptUserEvent gives one session an event that came before it.
+type keptUserEvent struct {
+	userEvent
+	session string
+}
+
+func (m keptUserEvent) deliver(sh *shard, now clock.Time) {
+	if c := sh.sessions[m.session]; c != nil {
+		m.give(sh, now, c)
 	}
 }
 
@@ -198,7 +224,11 @@ func (m userEvent) deliver(sh *shard, now clock.Time) {
 type joined struct{ guild.Membership }
 
 func (m joined) deliver(sh *shard, now clock.Time) {
+	sh.keepForUser(m.User, func(string) mail { return m })
 	for _, c := range sh.users[m.User] {
+		if sh.leaving[c.id] != nil {
+			continue
+		}
 		if _, in := c.guilds[m.Guild]; in || !c.covers(m.Guild) {
 			continue
 		}
@@ -213,6 +243,7 @@ func (m joined) deliver(sh *shard, now clock.Time) {
 type left struct{ guild.Membership }
 
 func (m left) deliver(sh *shard, now clock.Time) {
+	sh.keepForUser(m.User, func(string) mail { return m })
 	body := session.Body("GUILD_DELETE", []byte(`{"id":"`+m.Guild.String()+`"}`))
 	for _, c := range sh.users[m.User] {
 		if _, in := c.guilds[m.Guild]; !in {
@@ -230,6 +261,7 @@ func (m left) deliver(sh *shard, now clock.Time) {
 type revoked struct{ *guild.Revocation }
 
 func (m revoked) deliver(sh *shard, _ clock.Time) {
+	sh.keepForUser(m.User, func(string) mail { return m })
 	for _, c := range append([]*client(nil), sh.users[m.User]...) { // end changes the list
 		if len(m.Hash) > 0 && string(m.Hash) != string(c.token[:]) {
 			continue

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -127,6 +128,8 @@ type Service struct {
 	metrics *metrics
 	unsub   []func()
 	fleet   *fleet.View // as last told, for Fleet alone
+	others  atomic.Bool // there are other gateways
+	live    atomic.Int64
 }
 
 // New returns a gateway that serves once it is started.
@@ -162,6 +165,8 @@ func (g *Service) Start(group *run.Group) error {
 		guild.GatewaySubject(g.cfg.Node): g.receive,
 		guild.SubjectGatewayAll:          g.receive,
 		guild.SubjectClaimed:             g.receiveClaimed,
+		subjectFetch:                     g.receiveFetch,
+		fetchedSubject(g.cfg.Node):       g.receiveFetched,
 	} {
 		unsub, err := g.bus.Subscribe(subject, receive)
 		if err != nil {

@@ -67,6 +67,10 @@ func newHandoff() handoff {
 type voiceEnded struct{ *guild.VoiceEnded }
 
 func (m voiceEnded) deliver(sh *shard, now clock.Time) {
+	if a := sh.arriving[m.Session]; a != nil {
+		a.keep(m)
+		return
+	}
 	if c := sh.sessions[m.Session]; c != nil && !sh.outdated(m.Guild, m.Generation) {
 		c.voice.Ended(now, m.Guild)
 	}
@@ -190,6 +194,9 @@ func (nudge) deliver(*shard, clock.Time) {}
 func (g *Service) Fleet(v *fleet.View) {
 	was := g.fleet
 	g.fleet = v
+	g.others.Store(slices.ContainsFunc(v.Members(), func(m fleet.Member) bool {
+		return m.Name != g.cfg.Node && m.Roles.Has(fleet.Gateway) && !m.Draining && m.Ailing == ""
+	}))
 	g.postAll(fleetChanged{was, v})
 }
 
@@ -246,6 +253,7 @@ type claimed struct {
 
 func (m claimed) deliver(sh *shard, now clock.Time) {
 	delete(sh.adrift, m.Guild)
+	sh.unsettle(m.Guild)
 	if sh.has(m.Guild) {
 		sh.generations[m.Guild] = max(sh.generations[m.Guild], m.Generation)
 	}

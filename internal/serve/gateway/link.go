@@ -244,31 +244,72 @@ func (l *link) recheck(ctx context.Context, c *client) ([]proto.Snowflake, proto
 // that cannot be resumed leaves the client free to identify.
 func (l *link) resume(ctx context.Context, d *proto.ResumeData) (*client, proto.CloseCode) {
 	g := l.service
+	ask := resume{
+		id: d.SessionID, token: token.Hash(d.Token), seq: d.Seq, conn: l.conn, pulse: &l.pulse, secure: g.secure(l.conn), compressed: l.compressed,
+	}
+	r := l.ask(ctx, ask, func(m resume) mail { return m })
+	if r == (resumed{}) && g.others.Load() {
+		r = l.fetch(ctx, ask)
+	}
+	switch {
+	case r.client != nil:
+		g.metrics.resumes.WithLabelValues("resumed").Inc()
+	case r.code != 0:
+		g.metrics.resumes.WithLabelValues("refused").Inc()
+		if r.code == proto.CloseAuthenticationFailed {
+			g.door.failed(l.addr, monotonic.Now())
+		}
+	default:
+		g.metrics.resumes.WithLabelValues("lost").Inc()
+		l.conn.Send(session.InvalidSession(), false)
+	}
+	return r.client, r.code
+}
+
+// ask posts a question to a session's shard and waits for the answer.
+func (l *link) ask(ctx context.Context, m resume, as func(resume) mail) resumed {
 	answer := make(chan resumed, 1)
-	ok := g.shardOf(d.SessionID).clients.Post(resume{
-		id: d.SessionID, token: token.Hash(d.Token), seq: d.Seq, conn: l.conn, pulse: &l.pulse, secure: g.secure(l.conn), compressed: l.compressed, answer: answer,
-	})
-	if !ok {
-		return nil, proto.CloseUnknownError
+	m.answer = answer
+	if !l.service.shardOf(m.id).clients.Post(as(m)) {
+		return resumed{code: proto.CloseUnknownError}
 	}
 	select {
 	case r := <-answer:
-		switch {
-		case r.client != nil:
-			g.metrics.resumes.WithLabelValues("resumed").Inc()
-		case r.code != 0:
-			g.metrics.resumes.WithLabelValues("refused").Inc()
-			if r.code == proto.CloseAuthenticationFailed {
-				g.door.failed(l.addr, monotonic.Now())
-			}
-		default:
-			g.metrics.resumes.WithLabelValues("lost").Inc()
-			l.conn.Send(session.InvalidSession(), false)
-		}
-		return r.client, r.code
+		return r
 	case <-ctx.Done():
-		return nil, proto.CloseUnknownError
+		return resumed{code: proto.CloseUnknownError}
 	}
+}
+
+// fetch goes on with a session that another gateway may have. The token is looked up
+// before all of them are asked.
+func (l *link) fetch(ctx context.Context, ask resume) resumed {
+	user, code := l.owner(ctx, ask.token)
+	if code != 0 {
+		return resumed{code: code}
+	}
+	return l.ask(ctx, ask, func(m resume) mail { return fetch{resume: m, user: user} })
+}
+
+// owner returns whose token it is.
+func (l *link) owner(ctx context.Context, hash [32]byte) (proto.Snowflake, proto.CloseCode) {
+	g := l.service
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	select {
+	case g.lookups <- struct{}{}:
+		defer func() { <-g.lookups }()
+	case <-ctx.Done():
+		return 0, proto.CloseUnknownError
+	}
+	user, err := g.store.UserByToken(ctx, hash)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return 0, proto.CloseAuthenticationFailed
+	case err != nil:
+		return 0, l.troubled("token", err)
+	}
+	return user.ID, 0
 }
 
 // refuse counts a failed Identify.

@@ -10,6 +10,7 @@ type metrics struct {
 	failures   prometheus.Counter
 	slow       prometheus.Counter
 	overruns   prometheus.Counter
+	transfers  *prometheus.CounterVec
 	resumes    *prometheus.CounterVec
 }
 
@@ -28,13 +29,15 @@ func newMetrics(r prometheus.Registerer, g *Service) *metrics {
 		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hubbub_gateway_resumes_total", Help: "Resumes by result: resumed, lost, refused."}, []string{"result"}),
 	}
+	m.transfers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hubbub_gateway_transfers_total", Help: "Sessions that came from another gateway, or left for one."}, []string{"way"})
 	if r == nil {
 		return m
 	}
 	read := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hubbub_gateway_" + name, Help: help}, f)
 	}
-	r.MustRegister(m.sessions, m.dispatches, m.failures, m.slow, m.overruns, m.resumes,
+	r.MustRegister(m.sessions, m.dispatches, m.failures, m.slow, m.overruns, m.resumes, m.transfers,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hubbub_gateway_connections", Help: "Open WebSockets, with a session or not."}, g.door.connections),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

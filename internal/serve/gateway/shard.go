@@ -50,6 +50,7 @@ type shard struct {
 	gathering []*crowd
 	looked    clock.Time // when every session was looked at last
 	handoff
+	transfers
 }
 
 func newShard(g *Service) *shard {
@@ -57,6 +58,7 @@ func newShard(g *Service) *shard {
 		service: g, clients: run.NewMailbox[mail](clientMail), events: run.NewMailbox[mail](busMail),
 		sessions: make(map[string]*client), users: make(map[proto.Snowflake][]*client),
 		guilds: make(map[proto.Snowflake]*crowd), handoff: newHandoff(),
+		transfers: transfers{arriving: make(map[string]*arrival), leaving: make(map[string]*departure)},
 	}
 }
 
@@ -74,6 +76,7 @@ func (sh *shard) run(ctx context.Context) {
 			m.deliver(sh, monotonic.Now())
 		case <-round.C:
 			sh.rounds(monotonic.Now())
+			sh.transfersDue(monotonic.Now())
 			due = 0
 		case <-sweep.C:
 			sh.sweep(monotonic.Now())
@@ -83,7 +86,7 @@ func (sh *shard) run(ctx context.Context) {
 		if sh.overrun.Swap(false) {
 			sh.invalidate()
 		}
-		if next := sh.due(); next != 0 && next != due {
+		if next := clock.Earliest(sh.due(), sh.transferDue()); next != 0 && next != due {
 			due = next
 			round.Reset(next.Sub(monotonic.Now()))
 		}
@@ -133,6 +136,9 @@ func (sh *shard) invalidate() {
 			sh.close(c, proto.CloseUnknownError)
 		}
 		sh.remove(c, true)
+	}
+	for _, a := range sh.arriving {
+		a.spoil()
 	}
 }
 
@@ -228,10 +234,24 @@ func (sh *shard) end(c *client) { sh.remove(c, false) }
 
 // remove forgets a session and tells its guilds whether it is the gateway that leaves.
 func (sh *shard) remove(c *client, leaving bool) {
+	leaving = leaving || sh.leaving[c.id] != nil
 	sh.remember(monotonic.Now(), c, leaving)
 	for g := range c.guilds {
 		sh.detach(c, g, leaving)
 	}
+	delete(sh.leaving, c.id)
+	sh.strike(c)
+}
+
+// enlist makes a session one of the shard's, and strike none of them.
+func (sh *shard) enlist(c *client) {
+	sh.sessions[c.id] = c
+	sh.users[c.user] = append(sh.users[c.user], c)
+	sh.service.metrics.sessions.Inc()
+	sh.service.live.Add(1)
+}
+
+func (sh *shard) strike(c *client) {
 	delete(sh.sessions, c.id)
 	mine := sh.users[c.user]
 	for i := range mine {
@@ -246,6 +266,7 @@ func (sh *shard) remove(c *client, leaving bool) {
 		delete(sh.users, c.user)
 	}
 	sh.service.metrics.sessions.Dec()
+	sh.service.live.Add(-1)
 }
 
 // register is the first of a session: the user's events reach it from now on, and
@@ -257,9 +278,7 @@ func (m register) deliver(sh *shard, now clock.Time) {
 	c.session = session.New(now, &sh.service.session)
 	c.session.Connect(now)
 	c.guilds = make(map[proto.Snowflake]*place)
-	sh.sessions[c.id] = c
-	sh.users[c.user] = append(sh.users[c.user], c)
-	sh.service.metrics.sessions.Inc()
+	sh.enlist(c)
 }
 
 // open makes a session ready: guilds are the user's as the store has them.
@@ -352,7 +371,7 @@ type resumed struct {
 func (m resume) deliver(sh *shard, now clock.Time) {
 	c := sh.sessions[m.id]
 	switch {
-	case c == nil || !c.ready:
+	case c == nil || !c.ready || sh.leaving[m.id] != nil:
 		m.answer <- resumed{}
 		return
 	case subtle.ConstantTimeCompare(c.token[:], m.token[:]) == 0:
@@ -400,6 +419,9 @@ type drain struct{}
 
 func (drain) deliver(sh *shard, _ clock.Time) {
 	sh.draining = true
+	for id, a := range sh.arriving {
+		sh.giveUp(id, a)
+	}
 	for _, c := range sh.sessions {
 		if c.conn != nil {
 			goodbye(c.conn)

@@ -131,6 +131,8 @@ func kind(r *guild.Request) string {
 		return "wake"
 	case r.Present != nil:
 		return "present"
+	case r.Handover != nil:
+		return "handover"
 	}
 	return "empty"
 }

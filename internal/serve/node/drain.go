@@ -58,17 +58,30 @@ func (n *Node) leave() draining {
 // Asked is closed when the operator has asked for the node to drain and end.
 func (n *Node) Asked() <-chan struct{} { return n.asked }
 
-// Drain tells the fleet that the node takes nothing new, and returns when its calls have
-// gone over to other nodes, with ctx, or after Config.DrainTimeout. Where no other node
-// could take them it returns at once. Close comes next.
+// Drain tells the fleet that the node takes nothing new, and returns when its calls and its
+// gateway's sessions have gone over to other nodes, with ctx, or after
+// Config.DrainTimeout. What no other node could take is not waited for. Close comes next.
 func (n *Node) Drain(ctx context.Context) {
 	n.draining.Store(true)
-	if n.voice == nil || n.cfg.DrainTimeout == 0 || !n.relieved() {
+	calls := n.voice != nil && n.relieved(fleet.Voice)
+	sessions := n.gateway != nil && n.relieved(fleet.Gateway)
+	if n.cfg.DrainTimeout == 0 || !calls && !sessions {
 		return
 	}
 	n.discovery.Drain(ctx)
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainTimeout)
 	defer cancel()
+	if calls {
+		n.drainCalls(ctx)
+	}
+	// Their clients are told of voice servers until then.
+	if sessions {
+		n.log.Info("draining: gateway sessions go over to other nodes")
+		n.gateway.Drain(ctx)
+	}
+}
+
+func (n *Node) drainCalls(ctx context.Context) {
 	n.log.Info("draining: calls go over to other nodes", "peers", n.voice.Sessions(), "at_most", n.cfg.DrainTimeout)
 	for n.voice.Sessions() > 0 {
 		if !pause(ctx, drainLook) {
@@ -78,10 +91,10 @@ func (n *Node) Drain(ctx context.Context) {
 	}
 }
 
-// relieved reports whether there is another voice node.
-func (n *Node) relieved() bool {
+// relieved reports whether there is another node in a role.
+func (n *Node) relieved(role fleet.Roles) bool {
 	for _, m := range n.discovery.View().Members() {
-		if m.Name != n.name && m.Roles.Has(fleet.Voice) && !m.Draining && m.Ailing == "" {
+		if m.Name != n.name && m.Roles.Has(role) && !m.Draining && m.Ailing == "" {
 			return true
 		}
 	}
