@@ -265,6 +265,8 @@ func (sh *shard) arrive(now clock.Time, id string, a *arrival) {
 	for g, seated := range a.state.Guilds {
 		if seated {
 			sh.seat(c, g)
+		} else {
+			sh.await(now, c, g)
 		}
 	}
 	sh.service.metrics.transfers.WithLabelValues("came").Inc()
