@@ -27,8 +27,8 @@ type handover struct {
 }
 
 // recent frames of the old server are told from those of the new one, which may be that
-// far behind: 160 ms of them.
-const recent = 8
+// far behind: more than may wait there for their speaker's name.
+const recent = 2 * waitingLimit
 
 // ear is what was heard of one speaker.
 type ear struct {
