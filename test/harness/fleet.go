@@ -69,6 +69,7 @@ type Fleet struct {
 	Database *Postgres // nil when the database is somebody else's
 	Nodes    []*FleetNode
 	cfg      FleetConfig
+	secret   string // of the bus, the file
 }
 
 // FleetNode is one node, as a process that can be killed, stopped, suspended and
@@ -137,14 +138,25 @@ func (f *Fleet) start() (err error) {
 		}
 		f.Nodes = append(f.Nodes, n)
 	}
-	secret, err := f.secret()
-	if err != nil {
+	if f.secret, err = f.makeSecret(); err != nil {
 		return err
 	}
 	for _, n := range f.Nodes {
-		n.Args = f.args(n, secret)
+		n.Args = f.args(n)
 	}
 	return f.Start(f.Nodes...)
+}
+
+// Add has one more node join a fleet whose bus is not a cluster, and waits until it
+// serves.
+func (f *Fleet) Add(spec NodeSpec) (*FleetNode, error) {
+	n, err := f.node(len(f.Nodes), spec)
+	if err != nil {
+		return nil, err
+	}
+	f.Nodes = append(f.Nodes, n)
+	n.Args = f.args(n)
+	return n, f.Start(n)
 }
 
 // node gives a node its directory and addresses.
@@ -184,18 +196,18 @@ func (spec *NodeSpec) place(i int) (err error) {
 	return nil
 }
 
-// secret writes the secret of the bus and returns its file.
-func (f *Fleet) secret() (string, error) {
+// makeSecret writes the secret of the bus and returns its file.
+func (f *Fleet) makeSecret() (string, error) {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
 	path := filepath.Join(f.cfg.Dir, "bus.secret")
 	return path, os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(raw)), 0o600)
 }
 
-func (f *Fleet) args(n *FleetNode, secret string) []string {
+func (f *Fleet) args(n *FleetNode) []string {
 	args := []string{
 		"serve", "--node", n.Name, "--roles", n.Spec.Roles, "--data", n.Data, "--http", n.Spec.HTTP,
-		"--database", f.DSN, "--bus-secret", secret, "--udp-port=-1", "--workers", "1", "--registration", "open",
+		"--database", f.DSN, "--bus-secret", f.secret, "--udp-port=-1", "--workers", "1", "--registration", "open",
 	}
 	if n.Spec.Region != "" {
 		args = append(args, "--region", n.Spec.Region)

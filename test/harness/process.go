@@ -170,6 +170,9 @@ func (p *Process) Running() bool {
 // Exited is closed when the last run has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
+// Succeeded reports whether the last run has ended, and well.
+func (p *Process) Succeeded() bool { return !p.Running() && p.cmd.ProcessState.Success() }
+
 // Pid returns the process id of the last run.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
