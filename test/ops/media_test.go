@@ -212,7 +212,7 @@ func TestMediaProcessDies(t *testing.T) {
 		for _, e := range ears {
 			e.begin()
 		}
-		before, pid := received(t, page), s.mediaProcess(0)
+		before, pid, counted := received(t, page), s.mediaProcess(0), s.metric("hubbub_media_packets_received_total")
 		strike(pid)
 		s.mediaProcess(pid)
 		speak(100)
@@ -222,6 +222,13 @@ func TestMediaProcessDies(t *testing.T) {
 		after := received(t, page)
 		t.Logf("%s: the page got %d packets, lost %d, concealed %d ms", name,
 			after.Packets-before.Packets, after.Lost-before.Lost, (after.Concealed-before.Concealed)/48)
+		// The new process has said what it counts: that is once a second.
+		s.until("hubbub_media_packets_received_total", func(n float64) bool {
+			if n < counted {
+				t.Errorf("%s: %v packets are counted, after %v", name, n, counted)
+			}
+			return n != counted
+		})
 		if after.Connections != 1 || after.Lost-before.Lost > 2*lost || after.Packets-before.Packets < 100 {
 			t.Errorf("%s: the page had %+v and has %+v", name, before, after)
 		}
