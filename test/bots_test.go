@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,23 +152,33 @@ type library struct {
 	command    func(*testing.T) []string
 }
 
+// tryLibraries has two of them at a time in one channel.
 func tryLibraries(t *testing.T, s *harness.Server, libraries []library) {
 	page := enter(t, s, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), "Ann")
 	var me proto.Snowflake
 	page.Eval(t, "window.hubbub.state().users[0]", &me)
-	for _, l := range libraries {
-		t.Run(l.name, func(t *testing.T) {
-			account := s.Bot(t, l.name)
-			b := startBot(t, s, report.Task{
-				API: s.HTTPSURL() + "/api", Token: strings.TrimPrefix(account.Token, "Bot "),
-				Guild: s.Guild.String(), Channel: s.Lounge.String(), Play: harness.Ogg(t, harness.LJSpeech), Mode: l.mode,
-			}, l.command(t)...)
-			t.Log(b.next(t, "ready").Message)
-			b.next(t, "playing")
-			harness.HearAll(t,
-				harness.Sound{Who: "the bot at the page", Capture: page.At(account.ID, 5), Want: harness.LJSpeech, Other: harness.JFK},
-				harness.Sound{Who: "the page at the bot", Capture: b.at(me, 5), Want: harness.JFK, Other: harness.LJSpeech},
-			)
+	play := harness.Ogg(t, harness.LJSpeech)
+	try := func(t *testing.T, l library) {
+		account := s.Bot(t, l.name)
+		b := startBot(t, s, report.Task{
+			API: s.HTTPSURL() + "/api", Token: strings.TrimPrefix(account.Token, "Bot "),
+			Guild: s.Guild.String(), Channel: s.Lounge.String(), Play: play, Mode: l.mode,
+		}, l.command(t)...)
+		t.Log(b.next(t, "ready").Message)
+		b.next(t, "playing")
+		harness.HearAll(t,
+			harness.Sound{Who: "the bot at the page", Capture: page.At(account.ID, 5), Want: harness.LJSpeech, Other: harness.JFK},
+			harness.Sound{Who: "the page at the bot", Capture: b.at(me, 5), Want: harness.JFK, Other: harness.LJSpeech},
+		)
+	}
+	for pair := range slices.Chunk(libraries, 2) {
+		t.Run("libraries", func(t *testing.T) {
+			for _, l := range pair {
+				t.Run(l.name, func(t *testing.T) {
+					t.Parallel()
+					try(t, l)
+				})
+			}
 		})
 	}
 }

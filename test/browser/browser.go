@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hubbub.dev/hubbub/test/lifeline"
 )
 
 // startTimeout bounds the start of a browser: the first one on a busy machine
@@ -46,6 +48,7 @@ func start(t testing.TB, binary string, ready *regexp.Regexp, env []string, args
 	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	lifeline.Attach(cmd.SysProcAttr)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

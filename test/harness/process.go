@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hubbub.dev/hubbub/test/lifeline"
 )
 
 // Build compiles a command of this module to path. cgo is "0", as the server is
@@ -121,7 +123,7 @@ func (p *Process) Start() error {
 	if p.Attr != nil {
 		*cmd.SysProcAttr = *p.Attr
 	}
-	lifeline(cmd.SysProcAttr)
+	lifeline.Attach(cmd.SysProcAttr)
 	p.Banner = &Transcript{}
 	ready := make(chan struct{})
 	found := sync.OnceFunc(func() { close(ready) })

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ type Server struct {
 	node  *node.Node // nil for a fleet
 	cfg   node.Config
 	fleet *sharedFleet // nil for one process
-	turn  int
+	turn  atomic.Uint32
 }
 
 // Start runs a server until the test ends.
@@ -123,9 +124,8 @@ func (s *Server) front() place {
 	if s.fleet == nil {
 		return s.node
 	}
-	s.turn++
 	fronts := s.fleet.With(fleet.Gateway)
-	return fronts[s.turn%len(fronts)]
+	return fronts[int(s.turn.Add(1))%len(fronts)]
 }
 
 // URL returns where clients come to in plain HTTP: of a fleet the next gateway's.
@@ -261,8 +261,8 @@ func (s *Server) admin() Admin {
 func (s *Server) Bot(t testing.TB, name string) Account {
 	t.Helper()
 	if s.fleet != nil {
-		s.fleet.bots++
-		name = fmt.Sprintf("%s %d", name, s.fleet.bots)
+		bots := s.fleet.bots.Add(1)
+		name = fmt.Sprintf("%s %d", name, bots)
 	}
 	return s.admin().Bot(t, s.Guild, name)
 }

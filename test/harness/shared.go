@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ var shared *sharedFleet
 type sharedFleet struct {
 	*Fleet
 	dir     string
-	proxies []*Proxy // that clients reach the voice nodes through
-	bots    int      // made so far
+	proxies []*Proxy     // that clients reach the voice nodes through
+	bots    atomic.Int32 // made so far
 }
 
 // UseFleet starts a fleet of nine and has all servers on it until it is closed. The
