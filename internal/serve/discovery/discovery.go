@@ -276,7 +276,8 @@ func (s *Service) announce(now clock.Time) {
 	self := s.self
 	self.Ask = false
 	s.publish(s.table.SetSelf(now, self))
-	if s.table.Overslept() {
+	// Whom nobody else can reach has missed nothing of theirs, and is missed by nobody.
+	if s.table.Overslept() && !s.cfg.Alone {
 		s.cfg.Log.Warn("this node was stopped for long enough to be taken for dead")
 		s.mourned()
 	}

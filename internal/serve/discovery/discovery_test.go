@@ -11,6 +11,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/bus/bustest"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/serve/run"
 )
 
@@ -186,3 +187,18 @@ func TestWhatIsNoAnnouncementIsCounted(t *testing.T) {
 }
 
 var _ Bus = (*bus.Bus)(nil)
+
+// A node that was stopped for a while ends nobody's session when there is no other that
+// could have taken it for dead.
+func TestALoneNodeIsNotMourned(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		mourned := false
+		s := New(Config{Self: member("a", 1), Alone: alone, Mourned: func() { mourned = true }}, bustest.New(t))
+		now := monotonic.Now()
+		s.announce(now)
+		s.announce(now.Add(time.Minute))
+		if mourned == alone {
+			t.Errorf("alone: %v, mourned: %v", alone, mourned)
+		}
+	}
+}
