@@ -202,20 +202,25 @@ const attempts = 4
 // fails if it never is, or if it once is the recording other.
 func Hears(t testing.TB, who string, capture func() audio.PCM, want, other string) {
 	t.Helper()
-	for try := 1; ; try++ {
-		heard := capture()
-		same, different := score(t, who, heard, want), score(t, who, heard, other)
-		switch {
-		case different > match.Different:
-			t.Errorf("%s is %s, but is to be %s", who, other, want)
-			return
-		case same >= match.Same:
-			return
-		case try == attempts:
-			t.Errorf("%s was not %s in %d captures", who, want, attempts)
-			return
-		}
+	for try := 1; !heard(t, who, capture(), want, other, try); try++ {
 	}
+}
+
+// heard judges a capture and reports whether that was the last.
+func heard(t testing.TB, who string, capture audio.PCM, want, other string, try int) (done bool) {
+	t.Helper()
+	same, different := score(t, who, capture, want), score(t, who, capture, other)
+	switch {
+	case different > match.Different:
+		t.Errorf("%s is %s, but is to be %s", who, other, want)
+		return true
+	case same >= match.Same:
+		return true
+	case try == attempts:
+		t.Errorf("%s was not %s in %d captures", who, want, attempts)
+		return true
+	}
+	return false
 }
 
 // Sound is what somebody is to hear.
@@ -225,17 +230,31 @@ type Sound struct {
 	Want, Other string // recordings, as for Hears
 }
 
-// HearAll is Hears for several who listen at the same time.
+// HearAll is Hears for several who listen at the same time. All have captured before any
+// capture is judged, which takes the processor that the next needs.
 func HearAll(t *testing.T, sounds ...Sound) {
 	t.Helper()
-	t.Run("heard", func(t *testing.T) {
-		for _, s := range sounds {
-			t.Run(s.Who, func(t *testing.T) {
-				t.Parallel()
-				Hears(t, s.Who, func() audio.PCM { return s.Capture(t) }, s.Want, s.Other)
-			})
+	for try := 1; len(sounds) > 0; try++ {
+		captures := make([]audio.PCM, len(sounds))
+		ok := t.Run("capture", func(t *testing.T) {
+			for i, s := range sounds {
+				t.Run(s.Who, func(t *testing.T) {
+					t.Parallel()
+					captures[i] = s.Capture(t)
+				})
+			}
+		})
+		if !ok {
+			return
 		}
-	})
+		var again []Sound
+		for i, s := range sounds {
+			if !heard(t, s.Who, captures[i], s.Want, s.Other, try) {
+				again = append(again, s)
+			}
+		}
+		sounds = again
+	}
 }
 
 // At captures the next seconds that a native client hears of a user.
