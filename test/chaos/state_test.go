@@ -3,13 +3,12 @@
 package chaos
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -320,18 +319,11 @@ func metricOf(ctx context.Context, n *harness.FleetNode, name string) (float64, 
 		return 0, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	sum, found := 0.0, false
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		rest, ok := strings.CutPrefix(lines.Text(), name)
-		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
-		if err != nil {
-			return 0, err
-		}
-		sum, found = sum+v, true
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
 	}
+	sum, found := harness.Metric(string(text), name)
 	if !found {
 		return 0, fmt.Errorf("no metric %s", name)
 	}

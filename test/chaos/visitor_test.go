@@ -28,41 +28,35 @@ type visitor struct {
 // watched makes a page note how long it receives nothing of each speaker, in all of
 // the connections that it ever has.
 const watched = `(() => {
-	const connections = new Set(), tracks = new Map(), ears = new Map();
-	const gone = { lost: 0, concealed: 0, users: new Map() };
+	const connections = new Map(), tracks = new Map(), ears = new Map(); // each connection with what its reports said last
+	let lost = 0, concealed = 0, base = { lost, concealed }, marks = [], looking = false;
 	const real = window.RTCPeerConnection;
 	window.RTCPeerConnection = class extends real {
-		constructor(...args) { super(...args); connections.add(this); }
+		constructor(...args) { super(...args); connections.set(this, new Map()); }
 	};
-	const sum = async (c, into) => {
-		for (const s of (await c.getStats()).values()) if (s.type === "inbound-rtp" && s.kind === "audio") {
-			into.lost += s.packetsLost;
-			into.concealed += (s.concealedSamples ?? 0) - (s.silentConcealedSamples ?? 0);
-			const user = tracks.get(s.trackIdentifier);
-			if (user) into.users.set(user, (into.users.get(user) ?? 0) + s.packetsReceived);
-		}
+	const heard = (user) => {
+		const at = performance.now(), e = ears.get(user) ?? { at, gap: 0 };
+		ears.set(user, e);
+		const gap = at - e.at;
+		e.gap = Math.max(e.gap, gap);
+		if (gap > 150) marks.push({ From: Date.now() - gap, To: Date.now() });
+		e.at = at;
 	};
-	let now = { lost: 0, concealed: 0 }, base = now, looking = false, marks = [];
+	const audio = async (c) => [...(await c.getStats()).values()].filter((s) => s.type === "inbound-rtp" && s.kind === "audio");
 	const look = async () => {
 		for (const [user, stream] of window.hubbub?.remoteStreams() ?? []) for (const t of stream.getAudioTracks()) tracks.set(t.id, user);
-		const all = { lost: gone.lost, concealed: gone.concealed, users: new Map(gone.users) };
-		for (const c of connections) {
-			if (c.connectionState === "closed") { connections.delete(c); await sum(c, gone); }
-			await sum(c, all);
-		}
-		const at = performance.now();
-		for (const [user, packets] of all.users) {
-			const e = ears.get(user) ?? { packets: 0, at, gap: 0 };
-			ears.set(user, e);
-			if (packets > e.packets) {
-				const gap = at - e.at;
-				e.gap = Math.max(e.gap, gap);
-				if (gap > 150) marks.push({ From: Date.now() - gap, To: Date.now() });
-				e.at = at;
-				e.packets = packets;
+		for (const [c, reports] of connections) {
+			if (c.connectionState === "closed") { connections.delete(c); continue; }
+			for (const s of await audio(c)) {
+				const now = { packets: s.packetsReceived, lost: s.packetsLost, concealed: (s.concealedSamples ?? 0) - (s.silentConcealedSamples ?? 0) };
+				const key = s.id + " " + s.ssrc, before = reports.get(key) ?? { packets: 0, lost: 0, concealed: 0 };
+				reports.set(key, now);
+				lost += now.lost - before.lost;
+				concealed += now.concealed - before.concealed;
+				const user = tracks.get(s.trackIdentifier);
+				if (user && now.packets > before.packets) heard(user);
 			}
 		}
-		now = all;
 	};
 	setInterval(async () => {
 		if (looking) return;
@@ -70,13 +64,18 @@ const watched = `(() => {
 		try { await look(); } finally { looking = false; }
 	}, 50);
 	window.chaos = {
-		begin() { base = now; for (const e of ears.values()) e.gap = 0; return true; },
+		begin() { base = { lost, concealed }; for (const e of ears.values()) e.gap = 0; return true; },
 		end() {
-			const at = performance.now();
-			const seen = marks;
+			const at = performance.now(), seen = marks;
 			marks = [];
-			return { Marks: seen, Lost: now.lost - base.lost, Concealed: (now.concealed - base.concealed) / 48,
+			return { Marks: seen, Lost: lost - base.lost, Concealed: (concealed - base.concealed) / 48,
 				Gaps: Object.fromEntries([...ears].map(([user, e]) => [user, Math.max(e.gap, at - e.at)])) };
+		},
+		async knows() {
+			const rtp = [];
+			for (const c of connections.keys()) for (const s of await audio(c))
+				rtp.push([c.connectionState, s.mid, s.ssrc, s.packetsReceived, tracks.get(s.trackIdentifier)].join(" "));
+			return JSON.stringify({ streams: [...window.hubbub.remoteStreams().keys()], state: window.hubbub.state(), rtp });
 		},
 		silent() { const at = performance.now(); return Object.fromEntries([...ears].map(([user, e]) => [user, at - e.at])); },
 	};
@@ -142,7 +141,7 @@ func (v *visitor) wrong() string {
 	now := v.w.now()
 	for _, p := range v.guild.people {
 		if ms, known := silent[p.id.String()]; !known || ms > float64(audible.Milliseconds()) {
-			return fmt.Sprintf("the browser has not heard %s for %.0f ms", p.name, ms)
+			return fmt.Sprintf("the browser has not heard %s (%d) for %.0f ms: %s", p.name, p.id, ms, v.knows(ctx))
 		}
 		if span := p.ears.silent(v.id, now); span > visitorAudible {
 			return fmt.Sprintf("%s has not heard the browser for %v", p.name, span.Round(frameTime))
@@ -159,4 +158,10 @@ func (v *visitor) comeBack() {
 	if phase == "" {
 		v.Join(v.w.t, v.guild.lounge)
 	}
+}
+
+// knows is what the page has of the others.
+func (v *visitor) knows(ctx context.Context) (text string) {
+	_ = v.Page.Eval(ctx, `window.chaos.knows()`, &text) // what it does not say is not known
+	return text
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/coder/websocket"
 
 	"hubbub.dev/hubbub/proto"
+	"hubbub.dev/hubbub/test/harness"
 )
 
 // growth is what resident memory may gain by all floods together, in KiB.
@@ -98,16 +99,7 @@ func (s *server) residentOf(pid int) int {
 func (s *server) metric(name string) float64 {
 	s.t.Helper()
 	_, body := s.get("/metrics")
-	sum, found := 0.0, false
-	for line := range strings.Lines(body) {
-		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
-			v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			sum, found = sum+v, true
-		}
-	}
+	sum, found := harness.Metric(body, name)
 	if !found {
 		s.t.Fatalf("no metric %s", name)
 	}

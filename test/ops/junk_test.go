@@ -1,16 +1,13 @@
 package ops
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"testing"
 	"time"
 
-	"golang.org/x/net/ipv4"
+	"hubbub.dev/hubbub/test/harness"
 )
 
 const (
@@ -18,8 +15,6 @@ const (
 	// machine cannot send as many beside all else, and junkFor how long it lasts.
 	junkRate = 200_000
 	junkFor  = 4 * time.Second
-	// junkEvery is how often a part of it leaves.
-	junkEvery = 2 * time.Millisecond
 )
 
 // junkFrom are the flood's sources: the peers' own network, and others.
@@ -37,7 +32,14 @@ func floodJunk(callers ...*listener) func(*testing.T, *server) {
 			ssrcs, heard, of = append(ssrcs, l.spoken()), append(heard, h), append(of, o)
 		}
 		read, kernel := s.metric("hubbub_media_packets_received_total"), s.metric("hubbub_media_kernel_drops_total")
-		sent, took := sendJunk(t, s.udp+s.busy(), ssrcs)
+		flood := harness.Flood{
+			From: junkFrom, To: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(s.udp+s.busy())), SSRCs: ssrcs,
+			Rate: junkRate, For: junkFor,
+		}
+		sent, took, err := flood.Send()
+		if err != nil {
+			t.Fatal(err)
+		}
 		rate := float64(sent) / took.Seconds()
 		for i, l := range callers {
 			h, o := l.count()
@@ -54,66 +56,6 @@ func floodJunk(callers ...*listener) func(*testing.T, *server) {
 		// Newcomers from the callers' own network are welcome again.
 		s.until("hubbub_media_blocked_networks", func(n float64) bool { return n == 0 })
 	}
-}
-
-// sendJunk returns how many packets left in which time.
-func sendJunk(t *testing.T, port int, ssrcs []uint32) (sent int, took time.Duration) {
-	turn := 0
-	var conns []*ipv4.PacketConn
-	for _, from := range junkFrom {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-		conns = append(conns, ipv4.NewPacketConn(c))
-	}
-	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)))
-	store := make([]ipv4.Message, 64*64)
-	for i := range store {
-		store[i] = ipv4.Message{Buffers: [][]byte{junk(i, ssrcs)}, Addr: to}
-	}
-	tick := time.NewTicker(junkEvery)
-	defer tick.Stop()
-	begin := time.Now()
-	for next := begin; next.Sub(begin) < junkFor; next = <-tick.C {
-		for part := 0; part < int(junkRate*junkEvery/time.Second); part += 64 {
-			from, at := conns[turn%len(conns)], turn*64%len(store)
-			turn++
-			n, err := from.WriteBatch(store[at:at+64], 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sent += n
-		}
-	}
-	return sent, time.Since(begin)
-}
-
-// junk returns one packet, of one kind after the other.
-func junk(i int, ssrcs []uint32) []byte {
-	pkt := make([]byte, 20+rand.IntN(180))
-	for at := 0; at+8 <= len(pkt); at += 8 {
-		binary.LittleEndian.PutUint64(pkt[at:], rand.Uint64())
-	}
-	switch i % 4 {
-	case 0:
-	case 1:
-		pkt = append(pkt, make([]byte, 40)...)
-		pkt[0], pkt[1] = 0x90, 0x78
-		binary.BigEndian.PutUint32(pkt[8:], ssrcs[i/4%len(ssrcs)])
-	case 2:
-		const user = "nobody:stranger\x00"
-		pkt = append(pkt[:20], 0, 6, 0, 15)
-		pkt = append(pkt, user...)
-		binary.BigEndian.PutUint16(pkt, 1)
-		binary.BigEndian.PutUint16(pkt[2:], uint16(len(pkt)-20))
-		binary.BigEndian.PutUint32(pkt[4:], 0x2112A442)
-	case 3:
-		pkt = append(pkt, make([]byte, 74)...)[:74]
-		binary.BigEndian.PutUint32(pkt, 1<<16|70)
-	}
-	return pkt
 }
 
 // spoken returns the SSRC of the caller that is heard.
