@@ -20,6 +20,7 @@ const platformName = "hubbub.test:8080"
 // lines are the connections of one client: it comes to one gateway until that does
 // not answer, then to the next.
 type lines struct {
+	from     net.IP
 	gateways []string
 	nonces   *nonces
 
@@ -32,8 +33,9 @@ type lines struct {
 const dialPatience = time.Second
 
 func (l *lines) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialPatience}
+	d := net.Dialer{Timeout: dialPatience, LocalAddr: &net.TCPAddr{IP: l.from}}
 	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: l.from}
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err

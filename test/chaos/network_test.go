@@ -32,8 +32,9 @@ type network struct {
 
 // The third number of an address.
 const (
-	clientNet = 0
+	clientNet = 0 // the browser's and the database's
 	nodeNet   = 1
+	personNet = 2 // the natives', one address each, so that limits of an address hit nobody
 	attackNet = 3
 )
 
@@ -62,6 +63,31 @@ func (n *network) clients() string {
 		return "127.0.0.1"
 	}
 	return fmt.Sprintf("10.77.%d.1", clientNet)
+}
+
+// person returns the address of a native client.
+func (n *network) person(i int) string {
+	if !n.apart {
+		return fmt.Sprintf("127.0.%d.%d", personNet, i+1)
+	}
+	return fmt.Sprintf("10.77.%d.%d", personNet, i+1)
+}
+
+// settle gives the clients' host the addresses of so many persons.
+func (n *network) settle(persons int) {
+	n.t.Helper()
+	if !n.apart {
+		return
+	}
+	var commands strings.Builder
+	for i := range persons {
+		fmt.Fprintf(&commands, "addr add %s/16 dev hub\n", n.person(i))
+	}
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(commands.String())
+	if said, err := cmd.CombinedOutput(); err != nil {
+		n.t.Fatalf("addresses: %v\n%s", err, said)
+	}
 }
 
 // host makes a place with an address in one of the /24s.

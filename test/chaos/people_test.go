@@ -73,7 +73,7 @@ func (w *world) client(token string, over *lines, log *slog.Logger) *client.Clie
 
 // lines come to one of the gateways first.
 func (w *world) lines(gateway int) *lines {
-	return &lines{gateways: w.gateways(), at: gateway, nonces: &w.nonces, open: map[net.Conn]struct{}{}}
+	return &lines{from: net.ParseIP(w.net.person(len(w.people))), gateways: w.gateways(), at: gateway, nonces: &w.nonces, open: map[net.Conn]struct{}{}}
 }
 
 func (p *person) guildCreated(g proto.GuildCreate) {

@@ -200,6 +200,7 @@ func (w *world) admin() harness.Admin {
 func (w *world) populate(of size) {
 	w.t.Helper()
 	admin := w.admin()
+	w.net.settle(of.guilds * (of.talk + of.idle))
 	for i := range of.guilds {
 		g := &community{id: admin.Guild(w.t, fmt.Sprintf("Guild %d", i+1))}
 		region := harness.RegionNorth
