@@ -1,6 +1,6 @@
 # make        builds bin/hubbub
 # make test   installs what only tests need, then runs every check there is
-# make chaos  kills, stops, parts and floods a fleet of nine as SEED says, in ten minutes
+# make chaos  kills, stops, parts and floods a fleet of nine as SEED says, in four minutes
 
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
