@@ -3,6 +3,7 @@ package guilds
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -219,17 +220,10 @@ func TestAnOwnerThatHearsOfAnotherLetsGo(t *testing.T) {
 
 func TestWhatWaitsForARebuildIsBounded(t *testing.T) {
 	r := newRig(t)
-	p := r.part("a", viewOf("a"))
-	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
-	p.stop()
-	s := New(Config{Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1}, r.bus, r.store)
-	sh, wall := s.shards[0], time.Unix(1, 0)
-	data, err := bus.Encode(guild.Request{Guild: home, Call: &guild.Call{Op: guild.OpGuildGet, Actor: guild.Actor{Admin: true}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sh, wall := r.woken(io.Discard)
+	d := r.delivery(guild.Request{Call: &guild.Call{Op: guild.OpGuildGet, Actor: guild.Actor{Admin: true}}})
 	for range maxHeld + 10 {
-		sh.deliver(t.Context(), 1, wall, delivery{guild: home, message: bus.Message{Data: data}})
+		sh.deliver(t.Context(), 1, wall, d)
 	}
 	if n := len(sh.gathering[home].waiting); n != maxHeld {
 		t.Errorf("%d wait", n)
@@ -240,38 +234,48 @@ func TestWhatWaitsForARebuildIsBounded(t *testing.T) {
 	}
 }
 
+// woken returns a shard, not running, that a gateway had take the guild: it calls the
+// roll.
+func (r *rig) woken(log io.Writer) (sh *shard, wall time.Time) {
+	r.Helper()
+	p := r.part("a", viewOf("a"))
+	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
+	p.stop()
+	s := New(Config{
+		Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1, Log: slog.New(slog.NewTextHandler(log, nil)),
+	}, r.bus, r.store)
+	sh, wall = s.shards[0], time.Unix(1, 0)
+	sh.deliver(r.Context(), 1, wall, r.delivery(guild.Request{Wake: &guild.Wake{Gateway: "gw"}}))
+	if sh.gathering[home] == nil {
+		r.Fatal("nobody is asked who is there")
+	}
+	return sh, wall
+}
+
+func (r *rig) delivery(q guild.Request) delivery {
+	r.Helper()
+	q.Guild = home
+	data, err := bus.Encode(q)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return delivery{guild: home, message: bus.Message{Data: data}}
+}
+
 // TestAnswersThatWaitAreHeard has a slow store keep the shard until the time to answer
 // is over: the answers are there, and nobody is taken out of voice.
 func TestAnswersThatWaitAreHeard(t *testing.T) {
 	r := newRig(t)
-	p := r.part("a", viewOf("a"))
-	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
-	p.stop()
 	var log strings.Builder
-	s := New(Config{
-		Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1, Log: slog.New(slog.NewTextHandler(&log, nil)),
-	}, r.bus, r.store)
-	sh, wall := s.shards[0], time.Unix(1, 0)
-	post := func(q guild.Request) {
-		q.Guild, q.Claim = home, sh.guilds[home].tenure.Generation
-		data, err := bus.Encode(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sh.mailbox.Post(delivery{guild: home, message: bus.Message{Data: data}})
-	}
-	data, err := bus.Encode(guild.Request{Guild: home, Wake: &guild.Wake{Gateway: "gw"}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	before := monotonic.Now()
-	sh.deliver(t.Context(), 1, wall, delivery{guild: home, message: bus.Message{Data: data}})
+	sh, wall := r.woken(&log)
 	e := sh.gathering[home]
-	if e == nil || e.until.Sub(clock.Time(1).Add(rollCallFor)) <= 0 || e.until.Sub(clock.Time(1).Add(rollCallFor)) > monotonic.Now().Sub(before) {
-		t.Fatalf("%+v: the time that the store took is not given", e)
+	if more := e.until.Sub(clock.Time(1).Add(rollCallFor)); more <= 0 || more > monotonic.Now().Sub(before) {
+		t.Errorf("the others have %v more for the time that the store took", more)
 	}
-	post(guild.Request{Present: &guild.Present{Node: "gw", Role: guild.RoleGateway}})
-	post(guild.Request{Present: &guild.Present{Node: "v", Role: guild.RoleVoice}})
+	for _, p := range []guild.Present{{Node: "gw", Role: guild.RoleGateway}, {Node: "v", Role: guild.RoleVoice}} {
+		sh.mailbox.Post(r.delivery(guild.Request{Claim: e.tenure.Generation, Present: &p}))
+	}
 	sh.endRollCalls(t.Context(), clock.Time(1).Add(time.Hour), wall)
 	if len(sh.gathering) != 0 || strings.Contains(log.String(), "without word") {
 		t.Errorf("%d wait; the log says %s", len(sh.gathering), log.String())
@@ -281,23 +285,14 @@ func TestAnswersThatWaitAreHeard(t *testing.T) {
 // TestWhoDoesNotAnswerIsAskedAgain calls the roll while the nodes are not back on the bus.
 func TestWhoDoesNotAnswerIsAskedAgain(t *testing.T) {
 	r := newRig(t)
-	p := r.part("a", viewOf("a"))
-	r.want(r.ask("a", guild.OpGuildCreate, `{"name":"home"}`), 201)
-	p.stop()
-	s := New(Config{Node: "b", Owner: "b/1", View: func() *fleet.View { return viewOf("b") }, Shards: 1}, r.bus, r.store)
-	sh, wall := s.shards[0], time.Unix(1, 0)
+	sh, wall := r.woken(io.Discard)
 	claims := listen[guild.Claimed](r, guild.SubjectClaimed)
-	data, err := bus.Encode(guild.Request{Guild: home, Wake: &guild.Wake{Gateway: "gw"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sh.deliver(t.Context(), 1, wall, delivery{guild: home, message: bus.Message{Data: data}})
-	first, e := next(r, claims), sh.gathering[home]
+	e := sh.gathering[home]
 	for range 3 {
 		sh.endRollCalls(t.Context(), e.until.Add(-time.Millisecond), wall)
 	}
-	if again := next(r, claims); again != first {
-		t.Errorf("asked %+v and then %+v", first, again)
+	if again, want := next(r, claims), sh.claimed(home, e); again != want {
+		t.Errorf("asked %+v, not %+v", again, want)
 	}
 	sh.publish(guild.SubjectClaimed, guild.Claimed{Guild: home, Node: "mark"})
 	if last := next(r, claims); last.Node != "mark" {
