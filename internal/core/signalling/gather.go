@@ -2,6 +2,7 @@ package signalling
 
 import (
 	"slices"
+	"sort"
 
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/proto"
@@ -62,10 +63,44 @@ func (s *Shard) gather(now clock.Time, ch *channel) {
 func (s *Shard) round(ch *channel) {
 	leavers := ch.leavers
 	ch.leavers = nil
-	for _, l := range leavers {
-		s.tellThose(ch, entry{before: l.before, gone: true}, func(int) []byte { return encodeDisconnect(l.user) })
+	if len(leavers) < burstFrom {
+		for _, l := range leavers {
+			s.tellThose(ch, entry{before: l.before, gone: true}, func(int) []byte { return encodeDisconnect(l.user) })
+		}
+	} else {
+		s.tellLeavers(ch, leavers)
 	}
 	s.tellNewcomers(ch)
+}
+
+// burstFrom is from how many leavers on they are told of in one output for each receiver:
+// when a crowd of thousands leaves, one for each two of them would fill the memory.
+const burstFrom = 16
+
+// tellLeavers tells everybody in a channel of many who have left, in the order in which
+// they did. Who came after some of them was never told that those were there.
+func (s *Shard) tellLeavers(ch *channel, leavers []leaver) {
+	h := &ch.history
+	var numbered, plain [][]byte
+	for _, l := range leavers {
+		body := encodeDisconnect(l.user)
+		plain = append(plain, seal(slices.Clone(body), 0))
+		h.last++
+		frame := seal(body, h.last)
+		h.add(entry{sequence: h.last, before: l.before, gone: true, frame: frame})
+		numbered = append(numbered, frame)
+	}
+	for _, x := range ch.present {
+		known := sort.Search(len(leavers), func(i int) bool { return leavers[i].before > x.known })
+		if x.conn == 0 || known == len(leavers) {
+			continue
+		}
+		frames := numbered
+		if x.version < versionSequence {
+			frames = plain
+		}
+		s.emit(Output{Conn: x.conn, Frames: frames[known:]})
+	}
 }
 
 // isNewcomer reports whether the others have yet to be told of a session.

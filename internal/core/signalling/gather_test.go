@@ -363,6 +363,77 @@ func TestLeaversOfACrowdAreToldOfTogether(t *testing.T) {
 	r.wantTold(first)
 }
 
+// When a crowd leaves, each of the others gets one output with all that it is to know, and
+// a client that was cut meanwhile gets the same when it resumes.
+func TestManyLeaversAreOneOutput(t *testing.T) {
+	r, first := newCrowd(t)
+	old := r.join(4, 3000) // of a version without numbers
+	cut := r.join(9, 3001)
+	r.settle()
+	seq := r.shard.channels[testChannel].history.last
+	clear(r.inbox)
+	r.shard.Closed(r.now, cut, 1006)
+	leave := func(from, to int) {
+		for user := from; user < to; user++ {
+			r.shard.Closed(r.now, ConnID(user), 1000)
+			r.drain()
+		}
+	}
+	leave(10, 11) // told at once; the next wait
+	leave(11, 20)
+	late := r.enters(4000)
+	leave(20, 10+2*burstFrom)
+	clear(r.inbox)
+
+	r.now = r.shard.Due()
+	r.shard.Tell(r.now)
+	bursts := map[ConnID]int{}
+	for _, o := range r.shard.Drain() {
+		if o.Frames != nil {
+			bursts[o.Conn]++
+		}
+		r.output(o)
+	}
+	if bursts[first] != 1 || bursts[old] != 1 || bursts[late] != 1 || bursts[cut] != 0 || len(bursts) != len(r.shard.channels[testChannel].present)-1 {
+		t.Errorf("bursts for %d: %d, %d, %d, %d", len(bursts), bursts[first], bursts[old], bursts[late], bursts[cut])
+	}
+	var all []string
+	for user := 11; user < 10+2*burstFrom; user++ {
+		all = append(all, fmt.Sprintf("13 %d", user))
+	}
+	r.wantTold(late, all[9:]...) // the first nine it never knew
+	all = append(all, "11 4000")
+	r.wantTold(first, all...)
+	for _, p := range r.inbox[old] {
+		if p.Seq != 0 {
+			t.Errorf("a number for version 4: %v", p)
+		}
+	}
+	r.wantTold(old, all...)
+	again := r.resume(9, claims(3001, 1), int(seq))
+	r.wantTold(again, append([]string{"9", "13 10"}, all...)...)
+}
+
+// BenchmarkCrowdLeaves is a thousand who leave a channel of two thousand at once.
+func BenchmarkCrowdLeaves(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		r := newRoom(b)
+		for user := range 2000 {
+			r.join(9, proto.Snowflake(user+1))
+		}
+		r.settle()
+		b.StartTimer()
+		for user := range 1000 {
+			r.shard.Closed(r.now, ConnID(user+1), 1000)
+		}
+		r.now = r.now.Add(time.Second)
+		r.shard.Tell(r.now)
+		r.shard.Drain()
+	}
+}
+
 // BenchmarkEnterAndLeaveCrowd is one member that comes and goes in a channel of a
 // thousand, both told in a round.
 func BenchmarkEnterAndLeaveCrowd(b *testing.B) {

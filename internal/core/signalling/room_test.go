@@ -89,6 +89,10 @@ func (r *room) drain() {
 
 func (r *room) output(o Output) {
 	switch {
+	case o.Frames != nil:
+		for _, frame := range o.Frames {
+			r.output(Output{Conn: o.Conn, Frame: frame})
+		}
 	case o.Frame != nil:
 		var p payload
 		if err := json.Unmarshal(o.Frame, &p); err != nil {

@@ -67,11 +67,12 @@ type Worker struct {
 }
 
 // Output is one effect of an input. Conn goes with Frame, a text payload that is
-// shared and must not be changed, or with Close, or with Ping. Worker goes with Command and
+// shared and must not be changed, with Frames, several of them, with Close, or with Ping. Worker goes with Command and
 // with Released. Each of the others stands alone.
 type Output struct {
 	Conn     ConnID
 	Frame    []byte
+	Frames   [][]byte
 	Close    proto.CloseCode
 	Ping     bool // the WebSocket's own; Answered says that it was answered
 	Worker   int

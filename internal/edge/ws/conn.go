@@ -86,7 +86,7 @@ type message struct {
 	head   [maxHead]byte
 	headN  uint8
 	binary bool
-	ping   bool // is no message but a ping, which has no body
+	wire   bool // body is frames as they are written
 	body   []byte
 }
 
@@ -226,8 +226,12 @@ func (c *Conn) SendSpliced(head, body []byte) bool {
 	return c.push(m)
 }
 
+// SendWire queues what Wire made of some texts, for a connection without an Encoder. It
+// returns as Send does.
+func (c *Conn) SendWire(wire []byte) bool { return c.push(message{body: wire, wire: true}) }
+
 // Ping asks the peer's WebSocket library for a sign of life, which shows as Options.Pong.
-func (c *Conn) Ping() { c.push(message{ping: true}) }
+func (c *Conn) Ping() { c.push(message{body: pingFrame, wire: true}) }
 
 func (c *Conn) push(m message) bool {
 	c.mu.Lock()

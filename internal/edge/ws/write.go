@@ -3,6 +3,8 @@ package ws
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"math"
 	"sync"
 	"time"
 
@@ -16,9 +18,39 @@ type scratch struct{ plain, encoded []byte }
 const (
 	// MaxAnswer is the longest text of Answer: what a frame's shortest header can say.
 	MaxAnswer = 125
-	// finalText is the first byte of a text frame that is a whole message.
+	// finalText is the first byte of a text frame that is a whole message. In place of a
+	// length, long16 and long64 say that it follows (RFC 6455 section 5.2).
 	finalText = 0x81
+	long16    = 126
+	long64    = 127
 )
+
+// appendFrame appends a text as a server's frame, which is not masked.
+func appendFrame(dst, text []byte) []byte {
+	switch n := len(text); {
+	case n <= MaxAnswer:
+		dst = append(dst, finalText, byte(n))
+	case n <= math.MaxUint16:
+		dst = binary.BigEndian.AppendUint16(append(dst, finalText, long16), uint16(n))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, finalText, long64), uint64(n))
+	}
+	return append(dst, text...)
+}
+
+// Wire returns texts as they are written to a connection without an Encoder, once for
+// many of them. What is for thousands is one entry in the queue of each.
+func Wire(texts [][]byte) []byte {
+	size := 0
+	for _, text := range texts {
+		size += 10 + len(text)
+	}
+	wire := make([]byte, 0, size)
+	for _, text := range texts {
+		wire = appendFrame(wire, text)
+	}
+	return wire
+}
 
 // pingFrame is a whole ping, unmasked.
 var pingFrame = []byte{0x89, 0}
@@ -103,8 +135,7 @@ func (c *Conn) Answer(text []byte) bool {
 		return c.Send(bytes.Clone(text), false)
 	}
 	s := scratches.Get().(*scratch)
-	// One frame, final, unmasked (RFC 6455 section 5.2).
-	s.plain = append(append(s.plain[:0], finalText, byte(len(text))), text...)
+	s.plain = appendFrame(s.plain[:0], text)
 	_, err := c.net.Write(s.plain)
 	scratches.Put(s)
 	c.mu.Lock()
@@ -154,8 +185,8 @@ func (c *Conn) writeAll(batch []message, encoder Encoder) bool {
 }
 
 func (c *Conn) write(s *scratch, m *message, encoder Encoder) error {
-	if m.ping {
-		_, err := c.net.Write(pingFrame)
+	if m.wire {
+		_, err := c.net.Write(m.body)
 		return err
 	}
 	data, binary := m.body, m.binary

@@ -110,6 +110,22 @@ func TestAnswersKeepTheirPlaceAmongMessages(t *testing.T) {
 	}
 }
 
+func TestWireIsReadAsTheTextsItWasMadeOf(t *testing.T) {
+	server, client := pair(t, options())
+	var texts [][]byte
+	for _, n := range []int{0, 1, 125, 126, 1000, 65535, 65536, 100_000} {
+		texts = append(texts, bytes.Repeat([]byte("x"), n))
+	}
+	server.Send([]byte("first"), false)
+	server.SendWire(ws.Wire(texts))
+	server.Send([]byte("last"), false)
+	for _, want := range append(append([][]byte{[]byte("first")}, texts...), []byte("last")) {
+		if typ, data, err := client.Read(within(t)); err != nil || !bytes.Equal(data, want) || typ != websocket.MessageText {
+			t.Fatalf("%d bytes for %d, %v", len(data), len(want), err)
+		}
+	}
+}
+
 func TestAnswersAreEncodedLikeMessages(t *testing.T) {
 	o := options()
 	o.Encoder = new(ws.ZlibStream)

@@ -172,6 +172,14 @@ func (c *client) send(frame []byte) {
 	}
 }
 
+// sendAll queues payloads that were made ready for writing.
+func (c *client) sendAll(wire []byte) {
+	c.out.Add(uint64(len(wire)))
+	if !c.ws.Load().SendWire(wire) {
+		c.tooSlow()
+	}
+}
+
 func (c *client) tooSlow() {
 	c.service.metrics.slow.Inc()
 	c.service.close(c, proto.VoiceCloseServerCrashed)

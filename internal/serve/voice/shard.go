@@ -10,6 +10,7 @@ import (
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/internal/core/signalling"
 	"hubbub.dev/hubbub/internal/edge/monotonic"
+	"hubbub.dev/hubbub/internal/edge/ws"
 	"hubbub.dev/hubbub/internal/serve/run"
 	"hubbub.dev/hubbub/proto"
 )
@@ -48,6 +49,9 @@ type shard struct {
 	inbox    *run.Mailbox[input]
 	control  *run.Mailbox[control]
 	sessions atomic.Int64
+
+	burst [][]byte // that wire was made of last
+	wire  []byte
 }
 
 func newShard(s *Service, cfg signalling.Config) *shard {
@@ -162,6 +166,7 @@ func (h *shard) flush(now clock.Time) {
 			h.do(now, &outputs[i])
 		}
 	}
+	h.burst, h.wire = nil, nil
 }
 
 func (h *shard) do(now clock.Time, o *signalling.Output) {
@@ -170,6 +175,10 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 	case o.Frame != nil:
 		if c := h.clients[o.Conn]; c != nil {
 			c.send(o.Frame)
+		}
+	case o.Frames != nil:
+		if c := h.clients[o.Conn]; c != nil {
+			c.sendAll(h.wireOf(o.Frames))
 		}
 	case o.Ping:
 		if c := h.clients[o.Conn]; c != nil {
@@ -194,6 +203,15 @@ func (h *shard) do(now clock.Time, o *signalling.Output) {
 	case o.Released != 0:
 		s.placement.release(o.Released, o.Worker)
 	}
+}
+
+// wireOf returns frames as they are written, the same for those who are told the same one
+// after the other.
+func (h *shard) wireOf(frames [][]byte) []byte {
+	if len(h.burst) != len(frames) || &h.burst[0] != &frames[0] {
+		h.burst, h.wire = frames, ws.Wire(frames)
+	}
+	return h.wire
 }
 
 // report tells the guild. An end is told to the other shards too: the channel may
