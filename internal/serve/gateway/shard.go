@@ -64,7 +64,7 @@ func newShard(g *Service) *shard {
 
 // run is the body of the shard's goroutine.
 func (sh *shard) run(ctx context.Context) {
-	sweep := time.NewTicker(min(sweepEvery, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2))
+	sweep := time.NewTicker(sh.service.often(sweepEvery))
 	defer sweep.Stop()
 	round := time.NewTimer(time.Hour)
 	defer round.Stop()
@@ -104,7 +104,8 @@ func (sh *shard) post(m mail) {
 // because the mailbox was full.
 func (sh *shard) sweep(now clock.Time) {
 	sh.remind(now)
-	if now.Sub(sh.looked) < min(lookEvery, sh.service.cfg.Heartbeat/8, sh.service.cfg.ResumeWindow/2) {
+	// A tick that is a little early is the right one all the same.
+	if now.Sub(sh.looked) < sh.service.often(lookEvery)-sh.service.often(sweepEvery)/2 {
 		return
 	}
 	sh.looked = now
@@ -123,6 +124,12 @@ func (sh *shard) sweep(now clock.Time) {
 		}
 		sh.apply(now, c, step)
 	}
+}
+
+// often returns how often to do what is enough to be done each d, if bounds are as long as
+// they are by default.
+func (g *Service) often(d time.Duration) time.Duration {
+	return min(d, g.cfg.Heartbeat/8, g.cfg.ResumeWindow/2)
 }
 
 // invalidate ends every session of the shard: they have missed events. Their clients
