@@ -28,9 +28,9 @@ measure memory-native load --listeners 1000 --speakers 1 --channels 10 --talk 0.
 measure memory-browser load --listeners 1000 --speakers 1 --channels 10 --talk 0.1 --joins 16 --duration 60s --browser
 measure silent load --speakers 0 --listeners 5000 --channels 100 --joins 16 --duration 60s
 # About 10,000 packets/s to 5 listeners each, whatever the number of peers.
-measure peers-10 load --speakers 5 --listeners 5 --rate 390 --runs 3
-measure peers-100 load --speakers 5 --listeners 50 --channels 10 --rate 39 --runs 3
-measure peers-1000 load --speakers 5 --listeners 500 --channels 100 --rate 4 --joins 16 --runs 3
-measure peers-5000 load --speakers 5 --listeners 2500 --channels 500 --rate 1 --joins 16 --runs 3
+measure peers-10 load --floor --speakers 5 --listeners 5 --rate 390 --runs 3
+measure peers-100 load --floor --speakers 5 --listeners 50 --channels 10 --talk 0.8 --runs 3
+measure peers-1000 load --floor --speakers 5 --listeners 500 --channels 100 --talk 0.08 --joins 16 --runs 3
+measure peers-5000 load --floor --speakers 5 --listeners 2500 --channels 500 --talk 0.016 --joins 16 --runs 3
 # Half of what one core delivers to 5 x 100.
 measure half load --rate 200 --runs 3

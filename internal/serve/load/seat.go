@@ -71,7 +71,8 @@ const (
 func (s *speech) begin(talk, rate float64) {
 	s.index, s.tail = 0, 0
 	s.talking = s.random.Float64() < talk
-	s.left = s.length(talk, rate)
+	// In the middle of it: else nobody would begin to talk for half a pause.
+	s.left = max(int(float64(s.length(talk, rate))*s.random.Float64()), 1)
 }
 
 // length draws how many ticks the spurt or the pause takes: half to one and a half
