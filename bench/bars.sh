@@ -31,6 +31,8 @@ measure silent load --speakers 0 --listeners 5000 --channels 100 --joins 16 --du
 measure peers-10 load --floor --speakers 5 --listeners 5 --rate 390 --runs 3
 measure peers-100 load --floor --speakers 5 --listeners 50 --channels 10 --talk 0.8 --runs 3
 measure peers-1000 load --floor --speakers 5 --listeners 500 --channels 100 --talk 0.08 --joins 16 --runs 3
-measure peers-5000 load --floor --speakers 5 --listeners 2500 --channels 500 --talk 0.016 --joins 16 --runs 3
+# With minimal forwarders as many as 20,000 descriptors allow.
+measure peers-3500 load --floor --speakers 5 --listeners 1750 --channels 350 --talk 0.023 --joins 16 --runs 3
+measure peers-5000 load --speakers 5 --listeners 2500 --channels 500 --talk 0.016 --joins 16 --runs 3
 # Half of what one core delivers to 5 x 100.
 measure half load --rate 200 --runs 3
