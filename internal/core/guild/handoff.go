@@ -59,6 +59,8 @@ func (m *GatewayMessage) SetGeneration(n uint64) {
 		m.VoiceServer.Generation = n
 	case m.VoiceEnded != nil:
 		m.VoiceEnded.Generation = n
+	case m.HandedOver != nil:
+		m.HandedOver.Generation = n
 	}
 }
 
@@ -74,13 +76,15 @@ type Mourned struct {
 type Handover struct {
 	SessionRef
 	To      string `cbor:"4,keyasint"`
-	ToEpoch int64  `cbor:"5,keyasint,omitempty"`
+	ToEpoch int64  `cbor:"5,keyasint,omitempty"` // as SessionRef.Epoch
 }
 
 // HandedOver says that events of a guild for a session go to another gateway from now on.
 type HandedOver struct {
 	Guild   proto.Snowflake `cbor:"1,keyasint"`
 	Session string          `cbor:"2,keyasint"`
+	// Generation as in Dispatch.
+	Generation uint64 `cbor:"16,keyasint,omitempty"`
 }
 
 // gathered is what a guild that is being rebuilt was told of who is in voice.

@@ -17,8 +17,10 @@ func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
 	case c.End:
 		s.note(now, m, notice{join: c.Join, ended: true})
 		if x != nil && x.join <= c.Join {
-			// The owner that says so may have been replaced, unheard.
-			s.report(x, false)
+			if !c.Linger {
+				// The owner that says so may have been replaced, unheard.
+				s.report(x, false)
+			}
 			s.endByGuild(now, x, c)
 		}
 	case c.Update == nil:

@@ -396,7 +396,7 @@ func (s *Shard) RollCall(now clock.Time, g proto.Snowflake) []Report {
 		}
 	}
 	for m, n := range s.notices {
-		if m.guild == g && n.ended && n.expires.Sub(now) > token.VoiceLifetime-endedLately {
+		if m.guild == g && n.ended && s.members[m] == nil && n.expires.Sub(now) > token.VoiceLifetime-endedLately {
 			reports = append(reports, s.ended(m, n.join))
 		}
 	}

@@ -241,7 +241,6 @@ func (sh *shard) end(c *client) { sh.remove(c, false) }
 
 // remove forgets a session and tells its guilds whether it is the gateway that leaves.
 func (sh *shard) remove(c *client, leaving bool) {
-	leaving = leaving || sh.leaving[c.id] != nil
 	sh.remember(monotonic.Now(), c, leaving)
 	for g := range c.guilds {
 		sh.detach(c, g, leaving)

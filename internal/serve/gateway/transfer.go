@@ -176,6 +176,9 @@ func (m fetching) deliver(sh *shard, now clock.Time) {
 type handedOver struct{ *guild.HandedOver }
 
 func (m handedOver) deliver(sh *shard, now clock.Time) {
+	if sh.outdated(m.Guild, m.Generation) {
+		return
+	}
 	if a := sh.arriving[m.Session]; a != nil {
 		a.here[m.Guild] = true
 		sh.arrive(now, m.Session, a)
@@ -223,7 +226,7 @@ func (sh *shard) fail(c *client) {
 	for g := range d.gone {
 		c.guilds[g] = nil
 	}
-	sh.end(c)
+	sh.remove(c, true)
 }
 
 // deliver takes in what the gateway says that has a session.
@@ -294,8 +297,7 @@ func (sh *shard) admitted(now clock.Time, id string, s *state) *client {
 
 // abandon ends a session that came for nobody: its guilds think that it is here.
 func (sh *shard) abandon(c *client) {
-	sh.leaving[c.id] = &departure{} // its client is not what ends it
-	sh.end(c)
+	sh.remove(c, true)
 }
 
 func (sh *shard) giveUp(id string, a *arrival) {
