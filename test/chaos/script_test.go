@@ -235,7 +235,6 @@ func TestChaos(t *testing.T) {
 		of = nine()
 	}
 	w := newWorld(t, of, dir)
-	defer w.writeLogs()
 	w.visit()
 	if !w.settle("the start") {
 		return
@@ -244,7 +243,8 @@ func TestChaos(t *testing.T) {
 	s := &script{w: w, control: w.controlled()}
 	for _, f := range picked(faults, rand.New(rand.NewPCG(*seed, 0))) {
 		s.run(f)
-		s.write(t, filepath.Join(dir, "chaos"))
+		s.write(t, filepath.Join(dir, "chaos")) // each time: the run may be ended from outside
+		w.writeLogs()
 	}
 	var text strings.Builder
 	s.table(&text)
