@@ -31,6 +31,9 @@ var coreMay = map[string][]string{
 // bannedInCore are packages that read clocks, do I/O, block or log.
 var bannedInCore = []string{"os", "io/fs", "sync", "sync/atomic", "context", "log", "log/slog", "net", "net/http", "crypto/rand", "math/rand", "math/rand/v2", "runtime", "syscall", "testing"}
 
+// bannedInSim are packages that would make a run depend on more than its seed.
+var bannedInSim = []string{"os", "sync", "sync/atomic", "context", "log/slog", "net", "net/http", "crypto/rand", "runtime", "syscall"}
+
 // bannedNames say nothing of what a package owns.
 var bannedNames = []string{"utils", "util", "common", "helpers", "helper", "types", "misc"}
 
@@ -86,7 +89,7 @@ func violations(f sourceFile) []string {
 		}
 	}
 	switch {
-	case within(dir, "internal/core"):
+	case within(dir, "internal/core"), within(dir, "sim"):
 		for _, why := range impure(f.ast) {
 			say("%s", why)
 		}
@@ -127,6 +130,10 @@ func forbidden(dir, path string) string {
 			(mine == "internal/serve/voice" && own == "internal/serve/media")
 		if local && within(own, "internal/serve") && !allowed {
 			return "no serve package imports another but node, and voice of media"
+		}
+	case within(dir, "sim"):
+		if slices.Contains(bannedInSim, path) || local && own != "proto" && !within(own, "internal/core") || !local && strings.Contains(strings.Split(path, "/")[0], ".") {
+			return "sim drives core with no I/O at all"
 		}
 	}
 	return ""
@@ -207,6 +214,8 @@ func TestLayersCatch(t *testing.T) {
 		"internal/edge/udp/x.go":       `package udp; func f() { go f() }`,
 		"internal/serve/rest/x.go":     `package rest; import _ "hubbub.dev/hubbub/internal/serve/gateway"`,
 		"internal/serve/gateway/x.go":  `package gateway; func f() { go f() }`,
+		"sim/x.go":                     `package sim; import _ "hubbub.dev/hubbub/internal/serve/run"`,
+		"sim/y.go":                     `package sim; import "time"; var _ = time.Now()`,
 		"client/x.go":                  `package client; import _ "hubbub.dev/hubbub/internal/core/rtp"`,
 		"internal/edge/store/other.go": `package helpers`,
 	}
