@@ -147,6 +147,9 @@ type process struct {
 
 // start begins a life of the host's node.
 func (h *host) start() {
+	if h.is != nil {
+		return // another fault's end has started it
+	}
 	p := &process{host: h, epoch: h.wall().UnixMilli(), subs: map[string]func(any){}}
 	h.is = p
 	h.w.trace("%s starts", h.name)
