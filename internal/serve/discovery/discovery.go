@@ -276,8 +276,7 @@ func (s *Service) announce(now clock.Time) {
 	self := s.self
 	self.Ask = false
 	s.publish(s.table.SetSelf(now, self))
-	// Whom nobody else can reach has missed nothing of theirs, and is missed by nobody.
-	if s.table.Overslept() && !s.cfg.Alone {
+	if s.table.Overslept() {
 		s.cfg.Log.Warn("this node was stopped for long enough to be taken for dead")
 		s.mourned()
 	}
