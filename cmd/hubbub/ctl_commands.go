@@ -37,14 +37,19 @@ func (g *ctlGuildCreate) Run(c *ctlCmd) error {
 	return c.done(made, "%s", made.ID)
 }
 
-type ctlUpgrade struct{}
+type ctlUpgrade struct {
+	Node string `arg:"" optional:"" help:"Name of a node of the fleet (default: the one whose data directory it is)."`
+}
 
-// Run replaces the media process.
-func (*ctlUpgrade) Run(c *ctlCmd) error {
-	if err := c.call("POST", "/upgrade", nil, nil); err != nil {
+// Run replaces a media process.
+func (u *ctlUpgrade) Run(c *ctlCmd) error {
+	var answer struct {
+		Node string `json:"node"`
+	}
+	if err := c.call("POST", "/upgrade", map[string]string{"node": u.Node}, &answer); err != nil {
 		return err
 	}
-	return c.done(map[string]string{"upgraded": "media"}, "the media workers go on in the new binary")
+	return c.done(answer, "the media workers of %s go on in the new binary", answer.Node)
 }
 
 type ctlDrain struct {

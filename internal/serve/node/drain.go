@@ -2,57 +2,23 @@ package node
 
 import (
 	"context"
-	"crypto/subtle"
-	"encoding/json"
-	"errors"
-	"net/http"
-	"strings"
 	"time"
 
 	"hubbub.dev/hubbub/internal/core/fleet"
-	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/internal/edge/monotonic"
-	"hubbub.dev/hubbub/proto"
 )
 
-const (
-	// drainLook is how often it is looked whether everybody has gone over.
-	drainLook = 50 * time.Millisecond
-	// drainAsk bounds asking another node to drain.
-	drainAsk = 2 * time.Second
-	// maxDrainBody bounds the body of POST /admin/v1/drain.
-	maxDrainBody = 1 << 10
-)
-
-// draining answers a node that was asked to drain.
-type draining struct {
-	Node  string `cbor:"1,keyasint" json:"node"`
-	Peers int    `cbor:"2,keyasint" json:"peers"` // that are to go over
-}
-
-func drainSubject(node string) string { return "fleet." + node + ".drain" }
-
-// openDrain lets other nodes pass on that this one is to drain.
-func (n *Node) openDrain() error {
-	unsubscribe, err := n.bus.Subscribe(drainSubject(n.name), func(m bus.Message) {
-		if err := m.Respond(n.leave()); err != nil {
-			n.log.Warn("not answered that this node drains", "err", err)
-		}
-	})
-	if err == nil {
-		n.onClose(unsubscribe)
-	}
-	return err
-}
+// drainLook is how often it is looked whether everybody has gone over.
+const drainLook = 50 * time.Millisecond
 
 // leave notes that the operator wants the node to drain and end.
-func (n *Node) leave() draining {
+func (n *Node) leave(context.Context) (outcome, error) {
 	n.askedOnce.Do(func() { close(n.asked) })
-	d := draining{Node: n.name}
+	o := outcome{Node: n.name}
 	if n.voice != nil {
-		d.Peers = n.voice.Sessions()
+		o.Peers = n.voice.Sessions()
 	}
-	return d
+	return o, nil
 }
 
 // Asked is closed when the operator has asked for the node to drain and end.
@@ -99,42 +65,6 @@ func (n *Node) relieved(role fleet.Roles) bool {
 		}
 	}
 	return false
-}
-
-// askDrain is POST /admin/v1/drain: this node, or the one of the fleet that the body
-// names, is to drain and end. Every node has it, whatever its roles.
-func (n *Node) askDrain(w http.ResponseWriter, r *http.Request) {
-	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if subtle.ConstantTimeCompare([]byte(bearer), []byte(n.adminToken)) != 1 {
-		writeStatus(w, http.StatusUnauthorized, proto.ErrorBody{Message: "401: Unauthorized"})
-		return
-	}
-	var body struct {
-		Node string `json:"node"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDrainBody)).Decode(&body); err != nil {
-		writeStatus(w, http.StatusBadRequest, proto.ErrorBody{Code: proto.ErrInvalidJSON, Message: "The request body contains invalid JSON."})
-		return
-	}
-	if body.Node == "" || body.Node == n.name {
-		writeStatus(w, http.StatusAccepted, n.leave())
-		return
-	}
-	if !fleet.ValidName(body.Node) {
-		writeStatus(w, http.StatusNotFound, proto.ErrorBody{Message: "There is no such node."})
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), drainAsk)
-	defer cancel()
-	var answer draining
-	switch err := n.bus.Request(ctx, drainSubject(body.Node), struct{}{}, &answer); {
-	case errors.Is(err, bus.ErrNoResponders):
-		writeStatus(w, http.StatusNotFound, proto.ErrorBody{Message: "There is no such node."})
-	case err != nil:
-		writeStatus(w, http.StatusServiceUnavailable, proto.ErrorBody{Message: "The node does not answer."})
-	default:
-		writeStatus(w, http.StatusAccepted, answer)
-	}
 }
 
 // attacked reports whether channels are better elsewhere: a media worker is attacked, or

@@ -206,7 +206,7 @@ func (n *Node) openRoles(ctx context.Context) error {
 		}
 	})
 	n.opened.Store(true)
-	if err := n.openDrain(); err != nil {
+	if err := n.openOrders(); err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
 	return n.discovery.Start(n.group)
@@ -336,7 +336,7 @@ func (n *Node) openREST(ctx context.Context, _ []byte) error {
 	n.rest = rest.New(rest.Config{
 		Node: n.name, Number: number, Route: n.route, Regions: n.regions,
 		Name: n.cfg.Name, Version: n.cfg.Version, Region: n.cfg.Region, Registration: n.cfg.Registration,
-		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway", Upgrade: n.UpgradeMedia,
+		AdminToken: n.adminToken, PublicURL: n.cfg.PublicURL, Log: n.log, Metrics: n.metrics, GatewayPath: "/gateway",
 	}, n.bus, n.store)
 	return nil
 }

@@ -28,7 +28,9 @@ func (n *Node) routes() http.Handler {
 		mux.Handle("/gateway", n.gateway)
 		mux.Handle("/gateway/", n.gateway)
 	}
-	mux.HandleFunc("POST /admin/v1/drain", n.askDrain)
+	for _, o := range n.orders() {
+		mux.Handle("POST /admin/v1/"+o.name, &o)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
 	})

@@ -34,7 +34,6 @@ func (s *Service) adminRoutes() []route {
 		{pattern: "PUT /guilds/{guild}/members/{user}/roles/{role}", handle: s.call(guild.OpMemberRoleAdd)},
 		{pattern: "DELETE /guilds/{guild}/members/{user}/roles/{role}", handle: s.call(guild.OpMemberRoleRemove)},
 		{pattern: "GET /voice", handle: s.allVoice},
-		{pattern: "POST /upgrade", handle: s.upgrade},
 		{pattern: "POST /users", handle: s.adminCreateUser},
 		{pattern: "GET /users/{name}", handle: s.findUser},
 		{pattern: "POST /users/{user}/tokens", handle: s.adminCreateToken},
@@ -244,17 +243,6 @@ func (s *Service) adminRevokeTokens(r *request) (reply, error) {
 		return reply{}, err
 	}
 	s.broadcast(guild.GatewayMessage{Revoked: &guild.Revocation{User: r.ids["user"]}})
-	return noContent()
-}
-
-// upgrade has the server go on in another binary, as far as it can.
-func (s *Service) upgrade(r *request) (reply, error) {
-	if s.cfg.Upgrade == nil {
-		return reply{}, plain(http.StatusNotImplemented)
-	}
-	if err := s.cfg.Upgrade(r.ctx); err != nil {
-		return reply{}, fail(http.StatusConflict, proto.ErrGeneral, err.Error())
-	}
 	return noContent()
 }
 

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"crypto/sha256"
 	"hash/maphash"
 	"log/slog"
@@ -47,11 +46,8 @@ type Config struct {
 	// Registrations is how many accounts one address may make in ten minutes; 0
 	// is 60.
 	Registrations int
-	// Upgrade replaces what can be replaced under way by the binary that is now where
-	// the server was started from.
-	Upgrade func(context.Context) error
-	Log     *slog.Logger
-	Metrics prometheus.Registerer // nil for none
+	Log           *slog.Logger
+	Metrics       prometheus.Registerer // nil for none
 }
 
 // Service answers /api/… and /admin/…. It is an http.Handler and safe for
