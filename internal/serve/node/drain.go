@@ -49,7 +49,7 @@ func (n *Node) Drain(ctx context.Context) {
 
 func (n *Node) drainCalls(ctx context.Context) {
 	n.log.Info("draining: calls go over to other nodes", "peers", n.voice.Sessions(), "at_most", n.cfg.DrainTimeout)
-	for n.voice.Sessions() > 0 {
+	for n.voice.Sessions() > 0 && n.relieved(fleet.Voice) { // others may drain too
 		if !pause(ctx, drainLook) {
 			n.log.Warn("draining is given up", "peers", n.voice.Sessions())
 			return
