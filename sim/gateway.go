@@ -384,16 +384,10 @@ func (g *gatewayService) fleet(is *fleet.View) {
 	was := g.view
 	g.view = is
 	g.events.post(func() {
-		owner := func(v *fleet.View, id proto.Snowflake) (string, int64) {
-			name := v.GuildOwner(uint64(id))
-			o, _ := v.Member(name)
-			return name, o.Epoch
-		}
 		all := slices.Concat(slices.Collect(maps.Keys(g.guilds)), slices.Collect(maps.Keys(g.awaiting)))
 		slices.Sort(all)
 		for _, id := range slices.Compact(all) {
-			wasName, wasEpoch := owner(was, id)
-			if name, epoch := owner(is, id); name != wasName || epoch != wasEpoch {
+			if is.OwnerChanged(was, uint64(id)) {
 				g.adrift[id] = struct{}{}
 			}
 		}

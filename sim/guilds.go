@@ -444,11 +444,7 @@ func (s *guildService) members(members []fleet.Member) {
 func (s *guildService) heldAgainst(v *fleet.View) {
 	was := s.view
 	s.view = v
-	gone := func(node string) bool {
-		before, there := was.Member(node)
-		now, still := v.Member(node)
-		return there && (!still || now.Epoch != before.Epoch)
-	}
+	gone := func(node string) bool { return v.Gone(was, node) }
 	ended := func(r guild.SessionRef) bool {
 		now, still := v.Member(r.Gateway)
 		return gone(r.Gateway) || (still && r.Epoch < now.Epoch)

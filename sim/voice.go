@@ -98,11 +98,7 @@ func (s *voiceService) reportAll(of func(proto.Snowflake) bool) {
 func (s *voiceService) fleet(v *fleet.View) {
 	was := s.view
 	s.view = v
-	s.reportAll(func(g proto.Snowflake) bool {
-		before, _ := was.Member(was.GuildOwner(uint64(g)))
-		now, _ := v.Member(v.GuildOwner(uint64(g)))
-		return before.Name != now.Name || before.Epoch != now.Epoch
-	})
+	s.reportAll(func(g proto.Snowflake) bool { return v.OwnerChanged(was, uint64(g)) })
 }
 
 func (s *voiceService) request(subject string, r guild.Request) {

@@ -246,3 +246,18 @@ func (v *View) GuildOwner(guild uint64) string {
 	}
 	return v.guilds.Owner(guild)
 }
+
+// OwnerChanged reports whether a guild has another owner than in an earlier view, or one
+// that has restarted since.
+func (v *View) OwnerChanged(was *View, guild uint64) bool {
+	before, _ := was.Member(was.GuildOwner(guild))
+	now, _ := v.Member(v.GuildOwner(guild))
+	return before.Name != now.Name || before.Epoch != now.Epoch
+}
+
+// Gone reports whether a node of an earlier view is there no longer, or has restarted.
+func (v *View) Gone(was *View, name string) bool {
+	before, there := was.Member(name)
+	now, still := v.Member(name)
+	return there && (!still || now.Epoch != before.Epoch)
+}

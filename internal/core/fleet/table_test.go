@@ -276,3 +276,27 @@ func TestMourningKnowsWhoWasAlive(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatChangedBetweenViews(t *testing.T) {
+	a, b := Member{Name: "a", Epoch: 1, Roles: Guilds}, Member{Name: "b", Epoch: 1, Roles: Gateway}
+	table := NewTable(1, a)
+	table.Hear(1, b)
+	was := table.View()
+	if was.OwnerChanged(was, 7) || was.Gone(was, "b") || was.Gone(was, "nobody") {
+		t.Error("nothing has changed")
+	}
+	b.Epoch = 2
+	table.Hear(2, b)
+	if is := table.View(); !is.Gone(was, "b") || is.Gone(was, "a") || is.OwnerChanged(was, 7) {
+		t.Error("b has restarted, and owns nothing")
+	}
+	b.Epoch, b.Gone = 3, true
+	table.Hear(3, b)
+	if is := table.View(); !is.Gone(was, "b") {
+		t.Error("b has left")
+	}
+	other := NewTable(1, Member{Name: "a", Epoch: 2, Roles: Guilds})
+	if !other.View().OwnerChanged(was, 7) {
+		t.Error("the owner has restarted")
+	}
+}

@@ -206,14 +206,8 @@ func (g *Service) Members([]fleet.Member) {}
 type fleetChanged struct{ was, is *fleet.View }
 
 func (m fleetChanged) deliver(sh *shard, _ clock.Time) {
-	owner := func(v *fleet.View, g proto.Snowflake) (string, int64) {
-		name := v.GuildOwner(uint64(g))
-		o, _ := v.Member(name)
-		return name, o.Epoch
-	}
 	check := func(g proto.Snowflake) {
-		wasName, wasEpoch := owner(m.was, g)
-		if name, epoch := owner(m.is, g); name != wasName || epoch != wasEpoch {
+		if m.is.OwnerChanged(m.was, uint64(g)) {
 			sh.adrift[g] = struct{}{}
 		}
 	}

@@ -288,11 +288,7 @@ func (sh *shard) relocate(wall time.Time) {
 func (sh *shard) heldAgainst(v *fleet.View, wall time.Time) {
 	was := sh.view
 	sh.view = v
-	gone := func(node string) bool {
-		before, there := was.Member(node)
-		now, still := v.Member(node)
-		return there && (!still || now.Epoch != before.Epoch)
-	}
+	gone := func(node string) bool { return v.Gone(was, node) }
 	ended := func(r guild.SessionRef) bool {
 		now, still := v.Member(r.Gateway)
 		return gone(r.Gateway) || (still && r.Epoch < now.Epoch)

@@ -278,11 +278,7 @@ func (s *Service) reportAll(of func(proto.Snowflake) bool) {
 func (s *Service) Fleet(v *fleet.View) {
 	was := s.fleet
 	s.fleet = v
-	s.reportAll(func(g proto.Snowflake) bool {
-		before, _ := was.Member(was.GuildOwner(uint64(g)))
-		now, _ := v.Member(v.GuildOwner(uint64(g)))
-		return before.Name != now.Name || before.Epoch != now.Epoch
-	})
+	s.reportAll(func(g proto.Snowflake) bool { return v.OwnerChanged(was, uint64(g)) })
 }
 
 // Members is told how the others are doing, which is nothing to a voice node.
