@@ -22,6 +22,20 @@ func (b *backoff) next() time.Duration {
 	return span/2 + rand.N(span/2+1)
 }
 
+// identifyAgain is the longest wait before the next Identify of a session that a gateway
+// has answered that it is lost: it is there and lets in as many as it can ("Invalid
+// Session": one to five seconds).
+const identifyAgain = 5 * time.Second
+
+// nextGateway is next for a gateway, which may have said that the session is lost.
+func (b *backoff) nextGateway(lost bool) time.Duration {
+	d := b.next()
+	if lost {
+		d = min(d, identifyAgain)
+	}
+	return d
+}
+
 // pause waits for d and reports whether ctx was still alive at its end.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

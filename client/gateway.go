@@ -217,11 +217,12 @@ func (g *Gateway) run() {
 			g.end(fmt.Errorf("client: gateway: %s: %w", final, err))
 			return
 		}
-		if errors.Is(err, errInvalid) || gatewayForget[code] {
+		lost := errors.Is(err, errInvalid) || gatewayForget[code]
+		if lost {
 			g.forget()
 		}
 		g.c.log.Info("gateway cut", "error", err, "resume", g.SessionID() != "")
-		if !pause(g.ctx, wait.next()) {
+		if !pause(g.ctx, wait.nextGateway(lost)) {
 			return
 		}
 	}

@@ -336,9 +336,16 @@ func (g *gatewayService) ask() {
 			a.after = min(2*a.after, askSeldom)
 			a.at = g.p.w.now.Add(a.after)
 			g.awaiting[id][c] = a
-			g.request(guild.Request{Guild: id, Attach: g.attachment(c)})
+			g.request(guild.Request{Guild: id, Attach: g.claim(c, id)})
 		}
 	}
+}
+
+// claim is the attachment of a session with what its guild's owner may not have heard.
+func (g *gatewayService) claim(c *held, id proto.Snowflake) *guild.Attach {
+	a := g.attachment(c)
+	c.voice.Claim(g.p.w.now, id, a)
+	return a
 }
 
 // returned takes in that the bus was away: every session is ended and told to identify
@@ -401,23 +408,24 @@ func (g *gatewayService) rollCall(c *guild.Claimed) {
 	if g.has(c.Guild) {
 		g.generations[c.Guild] = max(g.generations[c.Guild], c.Generation)
 	}
-	known := func(a *guild.Attach, voice *guild.Wishes) {
+	known := func(a *guild.Attach) {
 		a.Known = true
-		voice.Claim(g.p.w.now, c.Guild, a)
 		g.answer(c, guild.Request{Attach: a})
 	}
 	for _, h := range inOrder(g.guilds[c.Guild]) {
-		known(g.attachment(h), &h.voice)
-	}
-	for _, h := range inOrder(g.awaiting[c.Guild]) {
-		g.answer(c, guild.Request{Attach: g.attachment(h)})
+		known(g.claim(h, c.Guild))
 	}
 	for _, e := range g.ended {
 		if slices.Contains(e.guilds, c.Guild) {
 			a := *e.attach
-			known(&a, &e.voice)
+			e.voice.Claim(g.p.w.now, c.Guild, &a)
+			known(&a)
 			g.answer(c, guild.Request{Detach: &guild.Detach{SessionRef: e.attach.SessionRef, Leaving: e.leaving}})
 		}
+	}
+	// After who has left: one of those may be the same user, whose place it takes.
+	for _, h := range inOrder(g.awaiting[c.Guild]) {
+		g.answer(c, guild.Request{Attach: g.claim(h, c.Guild)})
 	}
 	if !g.p.w.bug("gateway forgets Present") {
 		g.answer(c, guild.Request{Present: &guild.Present{Node: g.p.name, Role: guild.RoleGateway}})

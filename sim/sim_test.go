@@ -97,9 +97,9 @@ var bugs = []struct {
 
 	{"learn from claims alone", LoseBus, 100},
 	{"mourn in silence", SplitBus, 1},
-	{"take late answers", StopNode | SplitBus, 40},
+	{"take late answers", StopNode | SplitBus, 70},
 	{"keep strangers", AllFaults, 230},
-	{"ask once", AllFaults, 470},
+	{"ask once", AllFaults, 2430},
 	{"hear old owners", AllFaults, 1},
 }
 

@@ -53,7 +53,9 @@ func newNetwork(t testing.TB) *network {
 	if err := syscall.Mount("chaos", netnsDir, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	n.ip("link set lo up", "link add hub type bridge", "addr add "+n.clients()+"/16 dev hub", "link set hub up")
+	// Without an address of its own a bridge takes that of a port, and another one when a host
+	// is added: what the others know of it by ARP is wrong then, for up to a minute.
+	n.ip("link set lo up", "link add hub address 02:00:00:00:00:01 type bridge", "addr add "+n.clients()+"/16 dev hub", "link set hub up")
 	return n
 }
 

@@ -47,7 +47,10 @@ func (w *world) person(name string, g *community, admin harness.Admin, gateway i
 	p.lines = w.lines(gateway)
 	c := w.client(made.Token, p.lines, w.log.With("client", name))
 	p.gw = c.Gateway(client.GatewayOptions{Intents: proto.IntentGuilds | proto.IntentGuildVoice})
-	client.On(p.gw, client.Ready, func(proto.ReadyData) { p.readies.Add(1) })
+	client.On(p.gw, client.Ready, func(r proto.ReadyData) {
+		p.readies.Add(1)
+		w.log.Info("gateway ready", "client", name, "session", r.SessionID, "by", r.Trace)
+	})
 	client.On(p.gw, client.GuildCreate, p.guildCreated)
 	client.On(p.gw, client.VoiceStateUpdate, p.told)
 	ctx, cancel := w.step()
@@ -79,6 +82,7 @@ func (w *world) lines(gateway int) *lines {
 func (p *person) guildCreated(g proto.GuildCreate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.w.log.Info("guild came", "client", p.name, "guild", g.ID)
 	clear(p.view)
 	for _, s := range g.VoiceStates {
 		p.note(s)

@@ -248,6 +248,50 @@ func TestANewSessionTakesAnOrphanOver(t *testing.T) {
 	}
 }
 
+// Who came anew and asked to join when nobody heard it joins with what its gateway says,
+// but takes no place from a session that is there.
+func TestWhoAskedUnheardJoins(t *testing.T) {
+	channel := otherID
+	asked := Attach{SessionRef: SessionRef{Gateway: "g2", Session: "new", User: ann}}
+	asked.Voice = &proto.VoiceStateUpdateData{GuildID: guildID, ChannelID: &channel, SelfMute: true}
+	for name, there := range map[string]func(h *house){
+		"nobody": func(h *house) { h.attach(ann) },
+		"an orphan": func(h *house) {
+			h.attach(ann)
+			h.join(ann, otherID)
+			h.connect()
+			h.step(Request{Detach: &Detach{SessionRef: ref(ann), Leaving: true}})
+		},
+	} {
+		h := newHouse(t)
+		there(h)
+		h.step(Request{Attach: &asked})
+		v := h.state(ann)
+		if v.session != asked.SessionRef || !v.self.mute {
+			t.Errorf("%s: %+v", name, v)
+		}
+		// It asks again for the guild: all of this was heard.
+		h.step(Request{Attach: &asked})
+		if again := h.state(ann); again != v {
+			t.Errorf("%s: %+v, then %+v", name, v, again)
+		}
+	}
+	h := newHouse(t)
+	h.attach(ann)
+	h.join(ann, otherID)
+	h.step(Request{Attach: &asked})
+	if v := h.state(ann); v.session != ref(ann) {
+		t.Errorf("%+v", v)
+	}
+	gone := asked
+	gone.Left = true
+	h = newHouse(t)
+	h.step(Request{Attach: &gone})
+	if len(h.g.voice) != 0 {
+		t.Error("it joined what it has left")
+	}
+}
+
 func TestWhoOnlyAskedToJoinJoins(t *testing.T) {
 	h := newHouse(t)
 	h.attach(ann, bob)

@@ -46,8 +46,9 @@ type Attach struct {
 	Status  *proto.PresenceData `cbor:"6,keyasint,omitempty"`
 	Large   int                 `cbor:"7,keyasint,omitempty"` // large_threshold of a bot; 0 for users
 	// Known is a session that had GUILD_CREATE from an earlier owner and is sent none.
-	// Voice is then where it is in voice, as far as its gateway knows.
-	Known bool                        `cbor:"16,keyasint,omitempty"`
+	Known bool `cbor:"16,keyasint,omitempty"`
+	// Voice is where the session is in voice, or asked to be, as far as its gateway knows:
+	// the owner may not have heard it.
 	Voice *proto.VoiceStateUpdateData `cbor:"17,keyasint,omitempty"`
 	// Left is a session that was there lately and is no longer in voice.
 	Left bool `cbor:"18,keyasint,omitempty"`

@@ -43,9 +43,23 @@ func (g *Guild) attach(a *Attach) {
 		g.attachAgain(a)
 		return
 	}
-	if old := g.sessions[a.Session]; old != nil && g.in.Wall.Sub(old.answered).Abs() < answerFresh {
-		return
+	if old := g.sessions[a.Session]; old == nil || g.in.Wall.Sub(old.answered).Abs() >= answerFresh {
+		g.welcome(a, m)
 	}
+	g.joinUnheard(a)
+}
+
+// joinUnheard lets a session join where its gateway says that it asked to be, when
+// nobody heard it.
+func (g *Guild) joinUnheard(a *Attach) {
+	v := g.voice[a.User]
+	if !a.Left && a.Voice != nil && a.Voice.ChannelID != nil && *a.Voice.ChannelID != 0 && (v == nil || v.session.Gateway == "") {
+		g.claimVoice(claim{a.SessionRef, *a.Voice})
+	}
+}
+
+// welcome attaches a session and sends it the guild.
+func (g *Guild) welcome(a *Attach, m *proto.Member) {
 	before := g.presence(a.User)
 	s := &session{ref: a.SessionRef, bot: a.Bot, intents: a.Intents, answered: g.in.Wall}
 	s.status, _ = cleanStatus(a.Status)

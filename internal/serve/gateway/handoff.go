@@ -159,9 +159,16 @@ func (sh *shard) ask(now clock.Time) {
 			a.after = min(2*a.after, askSeldom)
 			a.at = now.Add(a.after)
 			in[c] = a
-			sh.request(guild.Request{Guild: g, Attach: sh.attachment(c)})
+			sh.request(guild.Request{Guild: g, Attach: sh.claim(now, c, g)})
 		}
 	}
+}
+
+// claim is the attachment of a session with what its guild's owner may not have heard.
+func (sh *shard) claim(now clock.Time, c *client, g proto.Snowflake) *guild.Attach {
+	a := sh.attachment(c)
+	c.voice.Claim(now, g, a)
+	return a
 }
 
 // wake asks the owners of guilds that are adrift for their claims.
@@ -251,21 +258,22 @@ func (m claimed) deliver(sh *shard, now clock.Time) {
 	if sh.has(m.Guild) {
 		sh.generations[m.Guild] = max(sh.generations[m.Guild], m.Generation)
 	}
-	known := func(a *guild.Attach, voice *guild.Wishes) {
+	known := func(a *guild.Attach) {
 		a.Known = true
-		voice.Claim(now, m.Guild, a)
 		sh.answer(m.Claimed, guild.Request{Attach: a})
 	}
-	sh.seated(m.Guild, func(c *client) { known(sh.attachment(c), &c.voice) })
-	for c := range sh.awaiting[m.Guild] {
-		sh.answer(m.Claimed, guild.Request{Attach: sh.attachment(c)})
-	}
+	sh.seated(m.Guild, func(c *client) { known(sh.claim(now, c, m.Guild)) })
 	for _, e := range sh.ended {
 		if slices.Contains(e.guilds, m.Guild) {
 			a := *e.attach
-			known(&a, &e.voice)
+			e.voice.Claim(now, m.Guild, &a)
+			known(&a)
 			sh.answer(m.Claimed, guild.Request{Detach: &guild.Detach{SessionRef: e.attach.SessionRef, Leaving: e.leaving}})
 		}
+	}
+	// After who has left: one of those may be the same user, whose place it takes.
+	for c := range sh.awaiting[m.Guild] {
+		sh.answer(m.Claimed, guild.Request{Attach: sh.claim(now, c, m.Guild)})
 	}
 	if m.left.Add(-1) == 0 {
 		sh.answer(m.Claimed, guild.Request{Present: &guild.Present{Node: sh.service.cfg.Node, Role: guild.RoleGateway}})

@@ -7,6 +7,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/core/guild"
+	"hubbub.dev/hubbub/internal/edge/bus"
 	"hubbub.dev/hubbub/proto"
 )
 
@@ -152,6 +153,39 @@ func TestAReturnedBusEndsNoCalls(t *testing.T) {
 		t.Errorf("%+v", r.Detach)
 	}
 	w.asked(isPresent)
+}
+
+// TestAnOwnerThatHeardNothingIsToldWhatWasAsked has an owner miss Attach and op 4, as one
+// does that is back on the bus after the gateway, and claim the guild later.
+func TestAnOwnerThatHeardNothingIsToldWhatWasAsked(t *testing.T) {
+	cfg := defaults()
+	cfg.Route = func(proto.Snowflake) string { return guild.OwnerSubject("nobody") }
+	w := newWorld(t, cfg)
+	missed := make(chan guild.Request, 10)
+	unsub, err := w.bus.Subscribe(guild.OwnerSubject("nobody"), func(m bus.Message) {
+		var r guild.Request
+		if err := m.Decode(&r); err != nil {
+			t.Error(err)
+		}
+		missed <- r
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unsub)
+	p := w.dial("v=10")
+	ready := p.identify(aliceKey, "", 0)
+	p.send(`{"op":4,"d":{"guild_id":"%d","channel_id":"55","self_mute":true,"self_deaf":false}}`, guildA)
+	for r := range missed {
+		if r.Voice != nil {
+			break
+		}
+	}
+	w.claim(guildA, 2)
+	a := w.asked(isAttach).Attach
+	if a.Known || a.Session != ready.SessionID || a.Voice == nil || *a.Voice.ChannelID != 55 || !a.Voice.SelfMute {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestAVoiceNodeBesideTheGatewayIsReachedLikeIt(t *testing.T) {
