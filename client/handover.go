@@ -23,7 +23,7 @@ type handover struct {
 	tasks  sync.WaitGroup
 
 	mu   sync.Mutex
-	ears map[proto.Snowflake]*ear // by speaker, since the handover began
+	ears map[proto.Snowflake]*ear // by speaker, of the last handover
 }
 
 // recent frames of the old server are told from those of the new one, which may be that
@@ -51,10 +51,10 @@ func (v *Voice) handOver(s *voiceSession) bool {
 	v.handover.mu.Lock()
 	v.handover.ears = make(map[proto.Snowflake]*ear)
 	v.handover.mu.Unlock()
+	s.following.Store(true)
 	if before := v.handover.former.Swap(s); before != nil {
 		before.end()
 	}
-	s.following = true
 	v.handover.tasks.Go(func() { s.linger(ctx) })
 	return true
 }
@@ -86,29 +86,59 @@ func (v *Voice) carry(media *transport) {
 	}
 }
 
-// hear delivers what a session received, unless the other session delivers it.
+// hear delivers what a session received, unless another session delivers it. One whose
+// time is over has nothing more to say, except while nothing has taken its place.
 func (s *voiceSession) hear(p Packet) {
-	if former := s.v.handover.former.Load(); former == nil || s.v.handover.first(p, s == former) {
+	h := &s.v.handover
+	former := h.former.Load()
+	news := false
+	switch {
+	case s == former:
+		news = h.atFormer(p)
+	case s.following.Load():
+		news = former == nil && s.v.transport.Load() == s.transport
+	default:
+		news = h.atNew(p, former != nil)
+	}
+	if news {
 		s.v.deliver(p)
 	}
 }
 
-// first reports whether a packet of the former session, or of the one that follows it, is
-// news.
-func (h *handover) first(p Packet, former bool) bool {
+// atFormer reports whether a packet of the former session is news.
+func (h *handover) atFormer(p Packet) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := h.ears[p.UserID]
-	if e == nil {
-		e = &ear{}
-		h.ears[p.UserID] = e
+	e := h.ear(p.UserID)
+	e.last[e.n%recent], e.n = p.Opus, e.n+1
+	return !e.over
+}
+
+// atNew reports whether a packet of the session that follows, or has followed, the former
+// one is news: it may come when the former has gone, and have been heard there.
+func (h *handover) atNew(p Packet, goesOn bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !goesOn && h.ears[p.UserID] == nil {
+		return true
 	}
-	if former {
-		e.last[e.n%recent], e.n = p.Opus, e.n+1
-		return !e.over
-	}
+	e := h.ear(p.UserID)
 	e.over = true
 	again := func(said []byte) bool { return bytes.Equal(said, p.Opus) }
 	e.caught = e.caught || !slices.ContainsFunc(e.last[:min(e.n, recent)], again)
+	if e.caught && !goesOn {
+		delete(h.ears, p.UserID)
+		return true
+	}
 	return e.caught
+}
+
+// ear returns what is known of a speaker. The caller has locked.
+func (h *handover) ear(speaker proto.Snowflake) *ear {
+	e := h.ears[speaker]
+	if e == nil {
+		e = &ear{}
+		h.ears[speaker] = e
+	}
+	return e
 }

@@ -52,8 +52,43 @@ func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
 		{2, true, "B", true}, {2, false, "C", true}, {2, true, "C", false},
 		{3, false, "x", true}, {3, false, "x", true},
 	} {
-		if news := h.first(Packet{UserID: step.user, Opus: []byte(step.opus)}, step.former); news != step.news {
-			t.Errorf("step %d: %t", i, news)
+		news := h.atFormer
+		if !step.former {
+			news = func(p Packet) bool { return h.atNew(p, true) }
 		}
+		if got := news(Packet{UserID: step.user, Opus: []byte(step.opus)}); got != step.news {
+			t.Errorf("step %d: %t", i, got)
+		}
+	}
+	// The former session is gone, and what the new one brings is behind it.
+	for i, step := range []struct {
+		user proto.Snowflake
+		opus string
+		news bool
+	}{{4, "a", true}, {5, "late", false}, {5, "next", true}, {5, "late", true}} {
+		if i == 1 {
+			h.atFormer(Packet{UserID: 5, Opus: []byte("late")})
+		}
+		if got := h.atNew(Packet{UserID: step.user, Opus: []byte(step.opus)}, false); got != step.news {
+			t.Errorf("step %d after: %t", i, got)
+		}
+	}
+}
+
+// A session that has been left has nothing to say, unless it is all there is.
+func TestWhoIsLeftIsNotHeard(t *testing.T) {
+	old, next := &transport{}, &transport{}
+	v := &Voice{packets: make(chan Packet, 8)}
+	s := &voiceSession{v: v, transport: old}
+	s.following.Store(true)
+	v.transport.Store(old)
+	s.hear(Packet{UserID: 1})
+	if len(v.packets) != 1 {
+		t.Error("all there is, and not heard")
+	}
+	v.transport.Store(next)
+	s.hear(Packet{UserID: 1})
+	if len(v.packets) != 1 {
+		t.Error("heard twice")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"hubbub.dev/hubbub/proto"
@@ -170,7 +171,7 @@ type voiceSession struct {
 	transport *transport // nil until media can flow
 	speakers  *speakers
 
-	following bool               // another session takes its place
+	following atomic.Bool        // another session takes its place
 	end       context.CancelFunc // set with following
 }
 
@@ -498,7 +499,7 @@ var voiceHandlers = map[proto.VoiceOpcode]func(*voiceSession, context.Context, j
 		for _, waited := range s.speakers.set(p.SSRC, p.UserID) {
 			s.hear(waited)
 		}
-		if f := s.v.options.OnSpeaking; f != nil && !s.following {
+		if f := s.v.options.OnSpeaking; f != nil && !s.following.Load() {
 			f(p.UserID, p.Speaking)
 		}
 		return nil
