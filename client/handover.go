@@ -32,10 +32,10 @@ const recent = 2 * waitingLimit
 
 // ear is what was heard of one speaker.
 type ear struct {
-	over   bool           // it is heard at the new server
-	caught bool           // and there is at what was not heard before
-	last   [recent][]byte // that it said at the old one
-	n      int
+	over  bool           // it is heard at the new server
+	since int            // so many packets ago
+	last  [recent][]byte // that were heard at the old one before, nil: or at both
+	n     int
 }
 
 // handOver keeps a session while another takes its place, if they are of one channel.
@@ -110,12 +110,16 @@ func (h *handover) atFormer(p Packet) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := h.ear(p.UserID)
+	if e.over {
+		return false
+	}
 	e.last[e.n%recent], e.n = p.Opus, e.n+1
-	return !e.over
+	return true
 }
 
 // atNew reports whether a packet of the session that follows, or has followed, the former
-// one is news: it may come when the former has gone, and have been heard there.
+// one is news. It may come when the former has gone, and have been heard there; and what
+// was not heard there may be followed by what was.
 func (h *handover) atNew(p Packet, goesOn bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,13 +128,19 @@ func (h *handover) atNew(p Packet, goesOn bool) bool {
 	}
 	e := h.ear(p.UserID)
 	e.over = true
-	again := func(said []byte) bool { return bytes.Equal(said, p.Opus) }
-	e.caught = e.caught || !slices.ContainsFunc(e.last[:min(e.n, recent)], again)
-	if e.caught && !goesOn {
-		delete(h.ears, p.UserID)
+	if e.since++; e.since > recent {
+		if !goesOn {
+			delete(h.ears, p.UserID)
+		}
 		return true
 	}
-	return e.caught
+	again := func(said []byte) bool { return said != nil && bytes.Equal(said, p.Opus) }
+	i := slices.IndexFunc(e.last[:], again)
+	if i < 0 {
+		return true
+	}
+	e.last[i] = nil // who says it once more says it anew
+	return false
 }
 
 // ear returns what is known of a speaker. The caller has locked.

@@ -49,6 +49,9 @@ func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
 		{1, true, "a", true}, {2, true, "A", true}, {1, true, "b", true},
 		{1, false, "a", false}, {1, false, "b", false}, // as they were heard already
 		{1, false, "c", true}, {1, true, "c", false}, {1, false, "a", true},
+		// The old server had lost the first, and is ahead of the new one later.
+		{4, true, "b", true}, {4, true, "c", true}, {4, false, "a", true}, {4, false, "b", false}, {4, true, "d", false},
+		{4, false, "c", false}, {4, true, "e", false}, {4, false, "d", true}, {4, false, "e", true},
 		{2, true, "B", true}, {2, false, "C", true}, {2, true, "C", false},
 		{3, false, "x", true}, {3, false, "x", true},
 	} {
@@ -65,7 +68,7 @@ func TestEachSpeakerIsHeardOnceWhileServersChange(t *testing.T) {
 		user proto.Snowflake
 		opus string
 		news bool
-	}{{4, "a", true}, {5, "late", false}, {5, "next", true}, {5, "late", true}} {
+	}{{6, "a", true}, {5, "late", false}, {5, "next", true}, {5, "late", true}} {
 		if i == 1 {
 			h.atFormer(Packet{UserID: 5, Opus: []byte("late")})
 		}
