@@ -111,6 +111,11 @@ type VoiceStateUpdateData struct {
 	SelfMute  bool       `json:"self_mute"`
 	SelfDeaf  bool       `json:"self_deaf"`
 	SelfVideo bool       `json:"self_video"`
+	// ConnectedAs is Hubbub's own: the session_id that the client identified with at
+	// the voice server where it is still connected, in this channel. If that is so, the
+	// call becomes this gateway session's and goes on untouched: VOICE_STATE_UPDATE
+	// answers alone. Otherwise, and when it is empty, the client joins anew.
+	ConnectedAs string `json:"connected_as,omitempty"`
 }
 
 // RequestGuildMembersData asks for GUILD_MEMBERS_CHUNK (op 8). UserIDs may be

@@ -1,6 +1,7 @@
 package guild
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -151,7 +152,8 @@ func (g *Guild) Settle(wall time.Time) Output {
 	}
 	for _, user := range slices.Sorted(maps.Keys(was.claims)) {
 		// Who is there by a session that is no more asks to join by one that it has since.
-		if c, v := was.claims[user], g.voice[user]; v == nil || v.session.Gateway == "" {
+		c, v := was.claims[user], g.voice[user]
+		if v == nil || v.session.Gateway == "" || v.session.Session != c.ref.Session && v.session.Session == was.left[user].ref.Session {
 			g.claimVoice(c)
 		}
 	}
@@ -172,7 +174,8 @@ func (g *Guild) restoreVoice(r *report, c claim) {
 	}
 	v := &voiceState{
 		user: r.User, channel: r.Channel, session: SessionRef{Session: r.Session, User: r.User}, join: r.Join,
-		self: selfFlags{deaf: r.Flags.SelfDeaf}, mute: m.Mute, deaf: m.Deaf,
+		identified: cmp.Or(r.Identified, r.Session),
+		self:       selfFlags{deaf: r.Flags.SelfDeaf}, mute: m.Mute, deaf: m.Deaf,
 		node: r.Node, worker: r.Worker, transport: r.Transport, enforced: r.Flags,
 	}
 	if s := g.sessions[r.Session]; s != nil && s.ref.User == r.User {

@@ -18,7 +18,7 @@ func (h *house) reports() map[proto.Snowflake]VoiceReport {
 	for user, v := range h.g.voice {
 		list[user] = VoiceReport{
 			User: user, Join: v.join, Node: v.node, Connected: true, Worker: 1, Transport: "udp",
-			Channel: v.channel, Session: v.session.Session, Flags: v.enforced,
+			Channel: v.channel, Session: v.session.Session, Identified: v.identified, Flags: v.enforced,
 		}
 	}
 	return list

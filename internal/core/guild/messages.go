@@ -260,6 +260,8 @@ type VoiceCommand struct {
 	// another voice server, where not all are yet. It ends with the next End, 2 s after
 	// one that is Moved, with its WebSocket, or after 10 s.
 	Linger bool `cbor:"16,keyasint,omitempty"`
+	// Session is the gateway session that the join is of from now on; "" leaves it.
+	Session string `cbor:"18,keyasint,omitempty"`
 }
 
 // VoiceFlags is what a guild knows of a join that changes what is forwarded.
@@ -282,8 +284,10 @@ type VoiceReport struct {
 	Transport string `cbor:"6,keyasint,omitempty"`
 
 	Channel proto.Snowflake `cbor:"16,keyasint,omitempty"`
-	Session string          `cbor:"17,keyasint,omitempty"` // of the gateway, which it joined by
+	Session string          `cbor:"17,keyasint,omitempty"` // of the gateway, which it is of now
 	Flags   VoiceFlags      `cbor:"18,keyasint,omitempty"` // what is enforced now
+	// Identified is the session that its token names.
+	Identified string `cbor:"19,keyasint,omitempty"`
 }
 
 // VoiceNode is a voice server as guilds see it.

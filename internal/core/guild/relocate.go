@@ -88,7 +88,7 @@ func (g *Guild) relocateChannel(ch *proto.Channel) (moved int) {
 func (g *Guild) relocate(old *voiceState, to string, linger bool) {
 	next := *old
 	next.node, next.join, next.worker, next.transport = to, g.nextJoin(), 0, ""
-	next.enforced = g.flags(&next)
+	next.identified, next.enforced = next.session.Session, g.flags(&next)
 	end := VoiceCommand{User: old.user, Join: old.join, End: true, Moved: true, Code: CloseDisconnected}
 	if linger && (old.transport != "" || old.vacated.node == "") {
 		g.endLingering(old)

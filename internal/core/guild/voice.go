@@ -22,6 +22,9 @@ type voiceState struct {
 	user    proto.Snowflake
 	channel proto.Snowflake
 	session SessionRef
+	// identified is the session that the token of the join names, by which the client
+	// and the voice server know it; session was another's since then if it is not that.
+	identified string
 	// join numbers this stay in this channel; whatever a voice server says of
 	// another number is stale. It follows the wall clock, so that it also grows
 	// across restarts of the guild.
@@ -65,11 +68,17 @@ func (g *Guild) voiceRequest(r *VoiceRequest) {
 		return
 	}
 	self := g.selfFlags(m, ch, &r.State)
-	if current != nil && current.channel == ch.ID && current.session == s.ref && current.self != self {
-		next := *current
-		next.self = self
-		g.changeVoice(current, &next)
-		return
+	if current != nil && current.channel == ch.ID {
+		switch {
+		case current.carries(r.State.ConnectedAs):
+			g.adopt(current, s, self)
+			return
+		case current.session == s.ref && current.self != self:
+			next := *current
+			next.self = self
+			g.changeVoice(current, &next)
+			return
+		}
 	}
 	g.enter(m, s.ref, ch, self)
 }
@@ -103,7 +112,7 @@ func (g *Guild) occupants(channel proto.Snowflake) []*voiceState {
 // enter begins a new join of m in ch with a session, ending the join there was.
 func (g *Guild) enter(m *proto.Member, ref SessionRef, ch *proto.Channel, self selfFlags) {
 	old := g.voice[m.User.ID]
-	v := &voiceState{user: m.User.ID, channel: ch.ID, session: ref, join: g.nextJoin(), self: self, mute: m.Mute, deaf: m.Deaf, suppress: ch.Type == proto.ChannelStage}
+	v := &voiceState{user: m.User.ID, channel: ch.ID, session: ref, identified: ref.Session, join: g.nextJoin(), self: self, mute: m.Mute, deaf: m.Deaf, suppress: ch.Type == proto.ChannelStage}
 	if old != nil && old.channel == ch.ID {
 		v.suppress, v.requested = old.suppress, old.requested
 	}
@@ -201,7 +210,7 @@ func (g *Guild) changeVoice(old, next *voiceState) {
 		g.command(next.vacated.node, VoiceCommand{User: next.user, Join: next.vacated.join, Update: &flags})
 	}
 	g.setVoice(next)
-	if next.self != old.self || next.mute != old.mute || next.deaf != old.deaf || next.suppress != old.suppress || next.requested != old.requested {
+	if next.session.Session != old.session.Session || next.self != old.self || next.mute != old.mute || next.deaf != old.deaf || next.suppress != old.suppress || next.requested != old.requested {
 		g.announceVoice(old, next)
 	}
 }
@@ -307,5 +316,5 @@ func (g *Guild) voiceReport(r *VoiceReport) {
 	g.arrived(&next)
 	// The token may be older than the last change, which the voice server could
 	// not match to a join it did not know.
-	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &next.enforced})
+	g.command(v.node, VoiceCommand{User: v.user, Join: v.join, Update: &next.enforced, Session: v.adopter()})
 }

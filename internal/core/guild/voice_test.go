@@ -384,11 +384,22 @@ func TestVoiceHoldsUnderAnyOrder(t *testing.T) {
 			"session ends": func(*rapid.T) { u := user(); h.step(Request{Detach: &Detach{SessionRef: ref(u)}}); h.attach(u) },
 			"report": func(*rapid.T) {
 				u := user()
-				r := VoiceReport{User: u, Node: "v1", Connected: flag()}
+				r := VoiceReport{User: u, Node: "v1", Connected: flag(), Transport: "udp"}
 				if v := h.g.voice[u]; v != nil && flag() {
 					r.Join = v.join
 				}
 				h.step(Request{Report: &r})
+			},
+			"goes on": func(*rapid.T) {
+				u := user()
+				again := SessionRef{Gateway: "g2", Session: fmt.Sprint("again", u), User: u}
+				h.step(Request{Attach: &Attach{SessionRef: again, Intents: proto.IntentsKnown}})
+				if v := h.g.voice[u]; v != nil {
+					h.goOn(again, v.channel, v.identified)
+					if is := h.state(u); is.session != again || (is.join == v.join) != (v.transport != "") {
+						rt.Fatalf("%+v has become %+v", v, is)
+					}
+				}
 			},
 			"moderate": func(*rapid.T) {
 				h.as(owner, OpMemberUpdate, fmt.Sprintf(`{"mute":%t,"deaf":%t}`, flag(), flag()), "user="+user().String())

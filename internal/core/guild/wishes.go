@@ -54,7 +54,7 @@ func (w *Wishes) Ask(now clock.Time, d *proto.VoiceStateUpdateData) {
 // Placed notes that the guild's owner has put the session into a channel.
 func (w *Wishes) Placed(guild, channel proto.Snowflake) {
 	d := w.byGuild[guild].state
-	d.GuildID, d.ChannelID = guild, &channel
+	d.GuildID, d.ChannelID, d.ConnectedAs = guild, &channel, ""
 	w.put(guild, wish{state: d})
 }
 

@@ -177,6 +177,9 @@ func (s *Session) handlePresence(_ clock.Time, d json.RawMessage) Step {
 	return Step{Presence: data}
 }
 
+// maxSessionID bounds what a client may say a session's id is, in bytes.
+const maxSessionID = 64
+
 func (s *Session) handleVoice(_ clock.Time, d json.RawMessage) Step {
 	data, ok := decode[proto.VoiceStateUpdateData](d)
 	if !ok {
@@ -184,6 +187,9 @@ func (s *Session) handleVoice(_ clock.Time, d json.RawMessage) Step {
 	}
 	if data.ChannelID != nil && *data.ChannelID == 0 {
 		data.ChannelID = nil
+	}
+	if len(data.ConnectedAs) > maxSessionID {
+		data.ConnectedAs = "" // it is kept, and nobody has such a session
 	}
 	return Step{Voice: data}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -249,12 +250,21 @@ func TestEveryCloseCodeHasAReason(t *testing.T) {
 	}
 }
 
+func TestNoIDIsLongerThanTheyAre(t *testing.T) {
+	for length, kept := range map[int]int{0: 0, 32: 32, maxSessionID: maxSessionID, maxSessionID + 1: 0} {
+		step := connected().Handle(begin, []byte(`{"op":4,"d":{"guild_id":"1","channel_id":"2","connected_as":"`+strings.Repeat("x", length)+`"}}`))
+		if step.Voice == nil || len(step.Voice.ConnectedAs) != kept {
+			t.Errorf("of %d bytes: %+v", length, step.Voice)
+		}
+	}
+}
+
 // FuzzFrames gives any bytes to a connection before and after it has a session.
 // Whatever they are, a frame asks for at most one thing, and each thing is whole.
 func FuzzFrames(f *testing.F) {
 	for _, s := range []string{
 		`{"op":1,"d":null}`, `{"op":1,"d":5}`, `{"op":2,"d":{"token":"x","intents":1,"shard":[0,1]}}`, `{"op":3,"d":{"status":"idle","activities":[{}]}}`,
-		`{"op":4,"d":{"guild_id":"1","channel_id":"0","self_mute":true}}`, `{"op":6,"d":{"token":"x","session_id":"y","seq":1}}`,
+		`{"op":4,"d":{"guild_id":"1","channel_id":"0","self_mute":true}}`, `{"op":4,"d":{"guild_id":"1","channel_id":"2","connected_as":"s"}}`, `{"op":6,"d":{"token":"x","session_id":"y","seq":1}}`,
 		`{"op":8,"d":{"guild_id":"1","user_ids":["1",2],"limit":0}}`, `{"op":99}`, `[`, `{"op":1e99}`, `{"op":2,"d":{"shard":[9223372036854775807,0]}}`,
 	} {
 		f.Add([]byte(s))

@@ -23,11 +23,15 @@ func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
 			}
 			s.endByGuild(now, x, c)
 		}
-	case c.Update == nil:
 	case x != nil && x.join == c.Join:
-		x.VoiceFlags = *c.Update
-		s.refresh(x)
-	case x == nil || x.join < c.Join:
+		if c.Session != "" {
+			x.gateway = c.Session
+		}
+		if c.Update != nil {
+			x.VoiceFlags = *c.Update
+			s.refresh(x)
+		}
+	case c.Update != nil && (x == nil || x.join < c.Join):
 		s.note(now, m, notice{join: c.Join, flags: c.Update})
 	}
 }

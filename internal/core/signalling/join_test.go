@@ -69,7 +69,7 @@ func TestNativeJoin(t *testing.T) {
 		}
 	}
 	want := guild.VoiceReport{User: 7, Join: 1, Node: "node", Connected: true, Worker: 3, Transport: "udp",
-		Channel: testChannel, Session: "session-7", Flags: guild.VoiceFlags{Mute: true, SelfDeaf: true, Permissions: r.session(7).Permissions}}
+		Channel: testChannel, Session: "session-7", Identified: "session-7", Flags: guild.VoiceFlags{Mute: true, SelfDeaf: true, Permissions: r.session(7).Permissions}}
 	if len(r.reports) != 1 || r.reports[0].Guild != testGuild || r.reports[0].VoiceReport != want {
 		t.Errorf("reports %+v", r.reports)
 	}

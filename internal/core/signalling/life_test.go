@@ -530,6 +530,39 @@ func TestHas(t *testing.T) {
 	}
 }
 
+// A join that another gateway session took over is reported as that one's, and still known
+// to its client by the session of its token.
+func TestAJoinIsAnotherSessions(t *testing.T) {
+	r := newRoom(t)
+	conn := r.join(9, 1)
+	peer := r.session(1).peer
+	for _, c := range []guild.VoiceCommand{{Join: 1, Session: "new"}, {Join: 2, Session: "of another join"}, {Join: 1, Update: &guild.VoiceFlags{}}} {
+		c.Guild, c.User = testGuild, 1
+		r.shard.Command(r.now, c)
+	}
+	r.drain()
+	said := func() {
+		t.Helper()
+		all := r.shard.RollCall(r.now, testGuild)
+		if len(all) != 1 || all[0].Session != "new" || all[0].Identified != "session-1" || all[0].Join != 1 {
+			t.Errorf("%+v", all)
+		}
+	}
+	said()
+	if got := r.take(conn); len(got) != 0 || r.closed[conn] != 0 || r.session(1).peer != peer {
+		t.Errorf("the client was told %v", got)
+	}
+	r.shard.Closed(r.now, conn, 1006)
+	again := r.resume(9, claims(1, 1), -1)
+	if r.closed[again] != 0 {
+		t.Errorf("not resumed: %d", r.closed[again])
+	}
+	said()
+	// disgo identifies anew by the same token after a cut.
+	r.frame(r.identify(9, claims(1, 1)), proto.VoiceOpSelectProtocol, selectUDP)
+	said()
+}
+
 func TestReportAll(t *testing.T) {
 	r := newRoom(t)
 	stays, goes := proto.Snowflake(1), proto.Snowflake(2)

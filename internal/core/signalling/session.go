@@ -16,7 +16,8 @@ type session struct {
 	guild.VoiceFlags
 	join    uint64
 	token   string
-	gateway string // session that it joined by
+	gateway string // session that it is of: the one of the token, or one that took it over
+	named   string // session of the token
 	version int
 	conn    ConnID // zero while cut
 	channel *channel

@@ -209,14 +209,14 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 		return proto.VoiceCloseRateLimited
 	}
 	x := &session{
-		member: m, join: a.Claims.Join, token: a.Token, gateway: a.Claims.Session, worker: a.Worker,
+		member: m, join: a.Claims.Join, token: a.Token, gateway: a.Claims.Session, named: a.Claims.Session, worker: a.Worker,
 		version: a.Version, conn: conn, addresses: a.Addresses, from: a.From, identified: now,
 		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
 	}
 	switch {
 	case old != nil && old.join == x.join:
-		x.VoiceFlags, x.comebacks = old.VoiceFlags, old.comebacks
+		x.VoiceFlags, x.gateway, x.comebacks = old.VoiceFlags, old.gateway, old.comebacks
 	case said.join == x.join && said.flags != nil:
 		x.VoiceFlags = *said.flags
 	default:
@@ -376,7 +376,7 @@ func (s *Shard) reportOn(x *session) Report {
 	return Report{Guild: x.guild, VoiceReport: guild.VoiceReport{
 		User: x.user, Join: x.join, Node: s.cfg.Node,
 		Connected: true, Worker: x.worker, Transport: x.transport,
-		Channel: x.channel.id, Session: x.gateway, Flags: x.VoiceFlags,
+		Channel: x.channel.id, Session: x.gateway, Flags: x.VoiceFlags, Identified: x.named,
 	}}
 }
 
