@@ -45,6 +45,8 @@ type Client struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	log     *slog.Logger
 	backoff backoff
+
+	claimAnswer time.Duration
 }
 
 // New returns a client of the server at cfg.BaseURL. It connects to nothing yet.
@@ -82,6 +84,8 @@ func New(cfg Config) (*Client, error) {
 		dial:    dial,
 		log:     log,
 		backoff: backoff{min: 250 * time.Millisecond, max: 30 * time.Second},
+
+		claimAnswer: claimAnswer,
 	}, nil
 }
 

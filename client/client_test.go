@@ -49,9 +49,11 @@ func TestJoinAndTalk(t *testing.T) {
 			}
 			second := f.speak(8, "two")
 			_ = nextPacket(t, v)
+			f.mu.Lock()
 			f.send(first)
 			f.send(second)
 			f.send([]byte("noise that opens with nothing at all, of some length"))
+			f.mu.Unlock()
 			f.speak(9, "three")
 			if p := nextPacket(t, v); string(p.Opus) != "three" {
 				t.Fatalf("a replayed packet came through: %+v", p)
@@ -125,7 +127,7 @@ func TestGatewayFallsBackToIdentify(t *testing.T) {
 	f.session = 40 // the server forgot
 	f.mu.Unlock()
 	f.cutGateway()
-	f.expect("resume s1 3", "identify token", "op4 300", "voice identify 300 token-2", "select")
+	f.expect("resume s1 3", "identify token", "op4 300 as s1", "voice identify 300 token-2", "select")
 	old := v.Channel()
 	if old != fakeChannel || v.Err() != nil {
 		t.Fatalf("channel %d, %v", old, v.Err())

@@ -42,6 +42,7 @@ type fakeServer struct {
 	rtp  chan []byte // opened packets
 	byes chan string // how connections ended: their path and close code
 	key  [32]byte
+	tune func(*Client) // each client before it is used
 
 	mu       sync.Mutex
 	session  int
@@ -52,6 +53,8 @@ type fakeServer struct {
 	voiceSeq int
 	join     int
 	silent   bool // op 4 gets no answer
+	adopts   bool // op 4 that claims a connection gets it
+	ignores  bool // op 4 that claims one gets no answer
 	late     bool // op 4 is answered with the end of an old voice state first
 	modes    []string
 	mode     string
@@ -94,6 +97,9 @@ func (f *fakeServer) client0(t *testing.T) *Client {
 		t.Fatal(err)
 	}
 	c.backoff = backoff{min: 2 * time.Millisecond, max: 20 * time.Millisecond}
+	if f.tune != nil {
+		f.tune(c)
+	}
 	t.Cleanup(c.Close)
 	return c
 }
@@ -228,11 +234,19 @@ func (f *fakeServer) gatewayFrame(conn *websocket.Conn, op int, d json.RawMessag
 			f.did <- "op4 null"
 			return
 		}
-		f.did <- fmt.Sprintf("op4 %d", *p.ChannelID)
+		as := ""
+		if p.ConnectedAs != "" {
+			as = " as " + p.ConnectedAs
+		}
+		f.did <- fmt.Sprintf("op4 %d%s", *p.ChannelID, as)
 		if f.late {
 			f.dispatch("VOICE_STATE_UPDATE", `{"guild_id":"%d","channel_id":null,"user_id":"%d","session_id":"s%d"}`, fakeGuild, fakeUser, f.session)
 		}
-		if !f.silent {
+		switch {
+		case f.silent, f.ignores && as != "":
+		case f.adopts && as != "":
+			f.state(*p.ChannelID, f.session)
+		default:
 			f.place(*p.ChannelID)
 		}
 	}
@@ -248,10 +262,15 @@ func (f *fakeServer) dispatch(name, format string, args ...any) {
 	}
 }
 
+// state says in which channel the client is, by one of its sessions; f.mu is held.
+func (f *fakeServer) state(channel proto.Snowflake, session int) {
+	f.dispatch("VOICE_STATE_UPDATE", `{"guild_id":"%d","channel_id":"%d","user_id":"%d","session_id":"s%d"}`, fakeGuild, channel, fakeUser, session)
+}
+
 // place puts the client into a channel with a fresh voice token; f.mu is held.
 func (f *fakeServer) place(channel proto.Snowflake) {
 	f.join++
-	f.dispatch("VOICE_STATE_UPDATE", `{"guild_id":"%d","channel_id":"%d","user_id":"%d","session_id":"s%d"}`, fakeGuild, channel, fakeUser, f.session)
+	f.state(channel, f.session)
 	f.dispatch("VOICE_SERVER_UPDATE", `{"guild_id":"%d","token":"token-%d","endpoint":%q}`, fakeGuild, f.join, f.http.Listener.Addr())
 }
 
@@ -363,6 +382,7 @@ func (f *fakeServer) speak(sequence uint16, opus string) []byte {
 	return pkt
 }
 
+// send sends a packet to the client; f.mu is held.
 func (f *fakeServer) send(pkt []byte) {
 	if _, err := f.udp.WriteToUDP(pkt, f.client); err != nil {
 		f.t.Error(err)

@@ -19,6 +19,10 @@ const (
 	// moveGrace is how long after being disconnected a new voice server may be
 	// named: a moderator moved us.
 	moveGrace = 5 * time.Second
+	// claimAnswer is how long a claim waits for its answer, and claimTries how often it is
+	// made before the channel is joined anew.
+	claimAnswer = 5 * time.Second
+	claimTries  = 2
 	// rejoinAsk is how long a rejoin waits for its answer before it asks again.
 	rejoinAsk   = 5 * time.Second
 	rejoinTries = 20
@@ -65,9 +69,13 @@ type Voice struct {
 	mu         sync.Mutex
 	err        error
 	target     voiceTarget
-	fresh      bool // target was not connected to yet
-	needJoin   bool // the gateway session is new: op 4 must be sent again
-	unsettled  bool // the session is being resumed or replaced
+	fresh      bool        // target was not connected to yet
+	held       voiceTarget // of the connection there is, none while there is none
+	claim      *time.Timer // runs while a claim to it waits for its answer
+	claims     int         // made by this gateway session
+	needJoin   bool        // the gateway session is new: op 4 must be sent again
+	unsettled  bool        // the gateway session is new, and nothing was heard by it yet
+	cut        bool        // the voice session is being resumed
 	wanted     proto.Snowflake
 	mute, deaf bool
 	speaking   proto.SpeakingFlags
@@ -265,7 +273,7 @@ func (v *Voice) endError() error {
 
 func (v *Voice) sendState(channel proto.Snowflake) error {
 	v.mu.Lock()
-	d := proto.VoiceStateUpdateData{GuildID: v.guild, SelfMute: v.mute, SelfDeaf: v.deaf}
+	d := proto.VoiceStateUpdateData{GuildID: v.guild, SelfMute: v.mute, SelfDeaf: v.deaf, ConnectedAs: v.claimsLocked(channel)}
 	v.mu.Unlock()
 	if channel != 0 {
 		d.ChannelID = &channel
@@ -295,6 +303,8 @@ func (v *Voice) stateUpdate(s proto.VoiceState, ours bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
+	case !ours && v.unsettled && s.SessionID == v.target.session:
+		// Of the session before, which the server has not heard the last of.
 	case !ours && s.ChannelID != nil:
 		v.endLocked(ErrReplaced)
 	case !ours:
@@ -302,12 +312,17 @@ func (v *Voice) stateUpdate(s proto.VoiceState, ours bool) {
 	case s.ChannelID != nil:
 		v.target.channel, v.target.session = *s.ChannelID, s.SessionID
 		v.wanted = *s.ChannelID
+		if v.claim != nil {
+			v.answeredLocked()
+			v.unsettled = false
+		}
 		v.completeLocked()
 	case v.target.channel == 0:
 		// The end of an earlier Voice, which was left just before.
-	case v.unsettled:
+	case v.unsettled || v.cut:
 		// The server gave up on a connection that was cut; we do not.
-		v.needJoin = true
+		v.answeredLocked()
+		v.needJoin, v.held = true, voiceTarget{}
 		v.notify()
 	default:
 		v.endLocked(ErrDisconnected)
@@ -324,6 +339,7 @@ func (v *Voice) serverUpdate(s proto.VoiceServerUpdateData) {
 	defer v.mu.Unlock()
 	v.target.token, v.target.endpoint = s.Token, *s.Endpoint
 	v.fresh, v.needJoin = true, false
+	v.answeredLocked()
 	v.completeLocked()
 }
 
@@ -340,11 +356,11 @@ func (v *Voice) endLocked(err error) {
 	v.cancel()
 }
 
-// rejoin is called when the gateway session was lost, and the voice state with
-// it. Media flows on until the server answers.
+// rejoin is called when the gateway session was lost, and the voice state may be with
+// it, or when the voice session was. Media flows on until the server answers.
 func (v *Voice) rejoin() {
 	v.mu.Lock()
-	v.needJoin, v.unsettled = true, true
+	v.needJoin, v.unsettled, v.claims = true, true, 0
 	v.mu.Unlock()
 	v.notify()
 }

@@ -64,6 +64,7 @@ func (v *Voice) run() {
 			return
 		}
 		err = v.session(target)
+		v.hold(voiceTarget{})
 		if v.ctx.Err() != nil {
 			return
 		}
@@ -85,6 +86,7 @@ func (v *Voice) finish() {
 	v.cancel()
 	v.handover.tasks.Wait()
 	v.mu.Lock()
+	v.answeredLocked()
 	if v.err == nil {
 		v.err = v.gw.Err()
 	}
@@ -150,10 +152,14 @@ func (v *Voice) await(next after) (voiceTarget, error) {
 func (v *Voice) askAgain() bool {
 	v.mu.Lock()
 	due, channel := v.needJoin && v.gw.lively.Load(), v.wanted
+	claims := v.claimsLocked(channel) != ""
 	if due {
 		v.needJoin = false
 	}
 	v.mu.Unlock()
+	if due && claims {
+		v.awaitClaim()
+	}
 	return due && v.sendState(channel) == nil
 }
 
@@ -307,6 +313,7 @@ func (s *voiceSession) identify() error {
 	}
 	s.transport = media
 	v.carry(media)
+	v.hold(t)
 	v.settled()
 	return nil
 }
@@ -361,7 +368,10 @@ func (v *Voice) chooseMode(offered []string) (string, error) {
 // of a broken connection from here on.
 func (v *Voice) settled() {
 	v.mu.Lock()
-	v.unsettled = false
+	v.cut = false
+	if v.claim == nil && !v.needJoin {
+		v.unsettled = false
+	}
 	v.mu.Unlock()
 	if !v.wasConnected() {
 		close(v.connected)
@@ -372,7 +382,7 @@ func (v *Voice) settled() {
 func (s *voiceSession) resume() error {
 	v := s.v
 	v.mu.Lock()
-	v.unsettled = true
+	v.cut = true
 	v.mu.Unlock()
 	wait := v.gw.c.backoff
 	for range resumeTries {
@@ -389,6 +399,7 @@ func (s *voiceSession) resume() error {
 		if err := v.overtaken(); err != nil {
 			return err
 		}
+		v.askAgain()
 		err := s.resumeOnce()
 		if err == nil {
 			s.announced = unknownFlags
@@ -423,15 +434,15 @@ func (s *voiceSession) resumeOnce() error {
 	return s.expect(proto.VoiceOpResumed, nil)
 }
 
-// overtaken returns why resuming is pointless: a new server was named, or the
-// gateway session that the voice state hung on is gone.
+// overtaken returns why resuming is pointless: a new server was named, or there is
+// nothing left that could be claimed.
 func (v *Voice) overtaken() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
 	case v.fresh && v.target.channel != 0:
 		return errRetarget
-	case v.needJoin:
+	case v.needJoin && v.held.session == "":
 		return errRejoin
 	}
 	return nil
