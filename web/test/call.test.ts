@@ -1,220 +1,14 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Gateway } from "../src/protocol/gateway";
-import type { GuildCreate, VoiceState } from "../src/protocol/payloads";
-import { Call } from "../src/state/call";
-import { toasts } from "../src/state/toasts";
-import { emptyWorld, reduce, type World } from "../src/state/world";
-import { fakeSockets } from "./fakeSocket";
+import { describe, expect, it, vi } from "vitest";
+import { closed, duo, guildId, lounge, self, setUp, eachAfresh } from "./callSetUp";
+import { fakes } from "./fakeMedia";
 
-const fakes = vi.hoisted(() => ({
-  peers: [] as FakePeer[],
-  open: undefined as ((url: string) => unknown) | undefined,
-  /** What getUserMedia would throw. */
-  refusal: undefined as string | undefined,
-  captures: 0,
-  priority: [] as string[][],
-  /** Who is played, and on which stream. */
-  played: new Map<string, unknown>(),
-}));
+vi.mock("../src/rtc/peer", async () => (await import("./fakeMedia")).rtc);
+vi.mock("../src/audio/playback", async () => (await import("./fakeMedia")).playback);
+vi.mock("../src/audio/cues", async () => (await import("./fakeMedia")).cues);
+vi.mock("../src/audio/capture", async (original) => ({ ...(await original<object>()), ...(await import("./fakeMedia")).capture }));
+vi.mock("../src/protocol/link", async (original) => ({ ...(await original<object>()), ...(await import("./fakeMedia")).link }));
 
-interface FakePeer {
-  events: { state(state: string): void; streams(streams: Map<string, unknown>): void };
-  server: { host: string; port: number } | undefined;
-  spoke: [string, number, boolean][];
-  gone: string[];
-  sending: boolean | undefined;
-  closed: boolean;
-}
-
-vi.mock("../src/rtc/peer", () => ({
-  Peer: class implements FakePeer {
-    server: FakePeer["server"];
-    spoke: FakePeer["spoke"] = [];
-    gone: string[] = [];
-    sending: boolean | undefined;
-    closed = false;
-    offer = Promise.resolve({ fragment: "v=0", codecs: [], ssrc: 77 });
-    connection = { getStats: async () => new Map(), connectionState: "connected" };
-    constructor(readonly events: FakePeer["events"]) {
-      fakes.peers.push(this);
-    }
-    accept = async () => {
-      this.server = { host: "192.0.2.1", port: 50000 };
-    };
-    setTrack = async () => undefined;
-    setSending = async (on: boolean) => {
-      this.sending = on;
-    };
-    speaking = (...spoke: [string, number, boolean]) => this.spoke.push(spoke);
-    leave = (id: string) => this.gone.push(id);
-    close = () => {
-      this.closed = true;
-    };
-  },
-}));
-
-vi.mock("../src/audio/playback", () => ({
-  Playback: class {
-    streams = new Map();
-    update = (streams: Map<string, unknown>) => {
-      fakes.played = streams;
-    };
-    setVolume = () => undefined;
-    setDeaf = () => undefined;
-    setSink = async () => undefined;
-    setPriority = (ids: ReadonlySet<string>) => fakes.priority.push([...ids]);
-    unblock = async () => undefined;
-    clear = () => undefined;
-  },
-}));
-
-vi.mock("../src/audio/capture", async (original) => ({
-  ...(await original<typeof import("../src/audio/capture")>()),
-  Capture: class {
-    running = false;
-    track = undefined;
-    start = async () => {
-      fakes.captures++;
-      if (fakes.refusal) throw Object.assign(new Error(fakes.refusal), { name: fakes.refusal });
-      this.running = true;
-    };
-    stop = () => {
-      this.running = false;
-    };
-    configure = () => undefined;
-    resume = async () => undefined;
-  },
-}));
-
-vi.mock("../src/audio/cues", () => ({ playCue: () => undefined }));
-
-vi.mock("../src/protocol/link", async (original) => ({
-  ...(await original<typeof import("../src/protocol/link")>()),
-  openWebSocket: (url: string) => fakes.open?.(url),
-}));
-
-const self = "9";
-const guildId = "1";
-const [lounge, duo, closed] = ["20", "21", "22"];
-
-const guild: GuildCreate = {
-  id: guildId,
-  name: "Night Owls",
-  owner_id: "2",
-  roles: [{ id: guildId, name: "@everyone", permissions: String((1n << 10n) | (1n << 20n) | (1n << 21n) | (1n << 25n)), position: 0 }],
-  channels: [
-    { id: lounge, type: 2, name: "Lounge" },
-    { id: duo, type: 2, name: "Duo", user_limit: 1 },
-    { id: closed, type: 2, name: "Closed", permission_overwrites: [{ id: guildId, type: 0, allow: "0", deny: String(1n << 20n) }] },
-  ],
-  members: [
-    { user: { id: self, username: "self" }, roles: [] },
-    { user: { id: "3", username: "noor" }, roles: [] },
-  ],
-  voice_states: [],
-};
-
-beforeEach(() => {
-  vi.useFakeTimers();
-  vi.stubGlobal("location", { protocol: "http:", hostname: "localhost", host: "localhost" });
-  fakes.peers = [];
-  fakes.refusal = undefined;
-  fakes.captures = 0;
-  fakes.priority = [];
-  toasts.value = [];
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
-
-const settle = () => vi.advanceTimersByTimeAsync(0);
-
-function setUp() {
-  const sockets = fakeSockets();
-  fakes.open = (url) => {
-    sockets.open(url);
-    const socket = sockets.last();
-    const send = socket.send.bind(socket);
-    // Only a voice server that answers heartbeats is taken to be there.
-    socket.send = (data) => {
-      send(data);
-      if (socket.sent.at(-1)?.op === 3) socket.say({ op: 6, d: { t: 0 } });
-    };
-    return socket;
-  };
-  let world: World = emptyWorld;
-  const asked: unknown[][] = [];
-  let connected = true;
-  const gateway = {
-    updateVoiceState: (...what: unknown[]) => {
-      if (connected) asked.push(what);
-      return connected;
-    },
-    retryNow: () => undefined,
-  } as unknown as Gateway;
-  const call = new Call(
-    () => world,
-    () => gateway,
-  );
-  const dispatch = (type: string, data: unknown) => {
-    world = reduce(world, type, data);
-    call.dispatch(type, data);
-  };
-  dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [], session_id: "g" });
-  dispatch("GUILD_CREATE", guild);
-
-  const state = (channel: string | null, more: Partial<VoiceState> = {}) =>
-    dispatch("VOICE_STATE_UPDATE", {
-      guild_id: guildId,
-      user_id: self,
-      channel_id: channel,
-      session_id: "s",
-      mute: false,
-      deaf: false,
-      self_mute: false,
-      self_deaf: false,
-      suppress: false,
-      ...more,
-    });
-  const server = (token = "t", endpoint: string | null = "voice:1") => dispatch("VOICE_SERVER_UPDATE", { guild_id: guildId, token, endpoint });
-  const peer = () => {
-    const last = fakes.peers.at(-1);
-    if (!last) throw new Error("no peer was made");
-    return last;
-  };
-  const hello = () => sockets.last().say({ op: 8, d: { v: 9, heartbeat_interval: 13750 } });
-  /** The voice server's side of a connection, as far as the media. */
-  const greet = async () => {
-    hello();
-    sockets.last().say({ op: 2, d: { ssrc: 5, ip: "192.0.2.1", port: 50000 }, seq: 1 });
-    await settle();
-    sockets.last().say({ op: 4, d: { sdp: "answer" }, seq: 2 });
-    await settle();
-  };
-  const join = async (channel = lounge) => {
-    call.join(guildId, channel);
-    state(channel);
-    server();
-    await greet();
-    peer().events.state("connected");
-  };
-  return {
-    call,
-    sockets,
-    asked,
-    dispatch,
-    state,
-    server,
-    peer,
-    hello,
-    greet,
-    join,
-    setGateway: (up: boolean) => (connected = up),
-    phase: () => call.state.value?.phase,
-    said: () => toasts.value.map(({ text }) => text),
-  };
-}
+eachAfresh();
 
 describe("joining", () => {
   it("asks the gateway, then the voice server, and is there when the media is", async () => {
@@ -246,13 +40,13 @@ describe("joining", () => {
   });
 
   it("asks once the gateway is back", () => {
-    const { call, asked, dispatch, setGateway, phase } = setUp();
+    const { call, asked, renew, setGateway, phase } = setUp();
     setGateway(false);
     call.join(guildId, lounge);
     vi.advanceTimersByTime(20_000);
     expect(phase()).toBe("joining");
     setGateway(true);
-    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
+    renew("g2");
     expect(asked).toEqual([[guildId, lounge, false, false]]);
   });
 
@@ -361,12 +155,11 @@ describe("a channel that goes over to another voice server", () => {
   });
 
   it("keeps nothing that its own request replaces", async () => {
-    const { join, dispatch, state, server, peer } = setUp();
+    const { join, renew, state, server, peer } = setUp();
     await join();
     const before = peer();
-    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
-    dispatch("GUILD_CREATE", guild);
-    state(lounge, { session_id: "s2" });
+    renew("g2");
+    state(lounge);
     server("t2");
     expect(before.closed).toBe(true);
   });
@@ -463,175 +256,5 @@ describe("others", () => {
     speak(5);
     sockets.last().say({ op: 13, d: { user_id: "3" }, seq: 4 });
     expect(fakes.priority.at(-1)).toEqual([]);
-  });
-});
-
-describe("a cut", () => {
-  it("of the voice WebSocket is resumed while the media goes on, and told of only if it lasts", async () => {
-    const { call, join, sockets, peer, hello, phase } = setUp();
-    await join();
-    sockets.last().end(1006);
-    expect(call.resuming.value).toBe(false);
-    vi.advanceTimersByTime(1200);
-    expect(call.resuming.value).toBe(true);
-    expect(phase()).toBe("connected");
-    expect(peer().closed).toBe(false);
-    hello();
-    expect(sockets.last().of(7)).toMatchObject([{ session_id: "s", token: "t", seq_ack: 2 }]);
-    sockets.last().say({ op: 9, d: null });
-    expect(call.resuming.value).toBe(false);
-    expect(fakes.peers).toHaveLength(1);
-  });
-
-  it("that is mended at once is not told of", async () => {
-    const { call, join, sockets, hello } = setUp();
-    await join();
-    sockets.last().end(4015);
-    vi.advanceTimersByTime(500);
-    hello();
-    sockets.last().say({ op: 9, d: null });
-    vi.advanceTimersByTime(5000);
-    expect(call.resuming.value).toBe(false);
-  });
-
-  it("after which the voice server knows nothing leads to a new join", async () => {
-    const { join, sockets, hello, asked, state, server, greet, peer, phase } = setUp();
-    await join();
-    sockets.last().end(1006);
-    vi.advanceTimersByTime(500);
-    hello();
-    sockets.last().end(4006);
-    expect(phase()).toBe("reconnecting");
-    expect(asked.slice(-2)).toEqual([
-      [guildId, null, false, false],
-      [guildId, lounge, false, false],
-    ]);
-    state(null); // our own leaving, on its way still
-    state(lounge, { session_id: "s2" });
-    server("t2");
-    await greet();
-    peer().events.state("connected");
-    expect(phase()).toBe("connected");
-    expect(fakes.peers[0]?.closed).toBe(true);
-  });
-
-  it("by a restart of the server ends with everything as before", async () => {
-    const { call, join, sockets, dispatch, state, server, greet, peer, phase } = setUp();
-    await join();
-    call.setMute(true);
-    sockets.last().end(4015);
-    // The gateway's session is gone with the server; its new one is asked for the channel.
-    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
-    dispatch("GUILD_CREATE", guild);
-    state(lounge, { session_id: "g2", self_mute: true });
-    server("t2");
-    await greet();
-    expect(sockets.last().of(0)).toMatchObject([{ session_id: "g2", token: "t2" }]);
-    expect(sockets.last().of(5)).toMatchObject([{ speaking: 0 }]);
-    peer().events.state("connected");
-    expect(phase()).toBe("connected");
-    expect(call.selfMute.value).toBe(true);
-    expect(call.problem.value).toBeUndefined();
-  });
-
-  it("of the gateway is outlasted, however long nobody answers the new session", async () => {
-    const { join, dispatch, state, server, greet, asked, peer, phase, said } = setUp();
-    await join();
-    dispatch("READY", { v: 10, user: { id: self, username: "self" }, guilds: [{ id: guildId }], session_id: "g2" });
-    vi.advanceTimersByTime(20_000);
-    expect(phase()).toBe("connected");
-    expect(peer().closed).toBe(false);
-    expect(asked.length).toBeGreaterThan(3);
-    state(lounge, { session_id: "g2" });
-    server("t2");
-    await greet();
-    peer().events.state("connected");
-    const times = asked.length;
-    vi.advanceTimersByTime(20_000);
-    expect(asked.length).toBe(times);
-    expect(phase()).toBe("connected");
-    expect(said()).toEqual([]);
-  });
-
-  it("without another voice server waits for one", async () => {
-    const { join, server, greet, peer, phase } = setUp();
-    await join();
-    server("t", null);
-    expect(phase()).toBe("reconnecting");
-    server("t2", "voice:2");
-    await greet();
-    peer().events.state("connected");
-    expect(phase()).toBe("connected");
-  });
-
-  it("of the media is waited out, and rejoined when it fails", async () => {
-    const { join, peer, asked, phase } = setUp();
-    await join();
-    peer().events.state("disconnected");
-    expect(phase()).toBe("reconnecting");
-    peer().events.state("failed");
-    expect(asked.slice(-2)).toEqual([
-      [guildId, null, false, false],
-      [guildId, lounge, false, false],
-    ]);
-  });
-});
-
-describe("trouble", () => {
-  it("is told when no media comes up: UDP is blocked, at this host and port", async () => {
-    const { call, state, server, greet, phase } = setUp();
-    call.join(guildId, lounge);
-    state(lounge);
-    server();
-    await greet();
-    await vi.advanceTimersByTimeAsync(8000);
-    expect(call.trouble.value?.kind).toBe("udp-blocked");
-    expect(call.trouble.value?.detail).toContain("50000");
-    expect(phase()).toBe("connecting");
-  });
-
-  it("is told when the voice server does not answer at all", async () => {
-    const { call, state, server } = setUp();
-    call.join(guildId, lounge);
-    state(lounge);
-    server();
-    await vi.advanceTimersByTimeAsync(8000);
-    expect(call.trouble.value?.kind).toBe("voice-unreachable");
-  });
-
-  it("goes away when the media comes after all", async () => {
-    const { call, state, server, greet, peer } = setUp();
-    call.join(guildId, lounge);
-    state(lounge);
-    server();
-    await greet();
-    await vi.advanceTimersByTimeAsync(8000);
-    peer().events.state("connected");
-    expect(call.trouble.value).toBeUndefined();
-  });
-
-  it.each([
-    ["NotAllowedError", "mic-refused"],
-    ["NotFoundError", "mic-missing"],
-    ["NotReadableError", "mic-busy"],
-  ])("with the microphone (%s) is told, and one can still listen", async (name, kind) => {
-    fakes.refusal = name;
-    const { call, join, phase } = setUp();
-    await join();
-    expect(phase()).toBe("connected");
-    expect(call.trouble.value?.kind).toBe(kind);
-    fakes.refusal = undefined;
-    await call.mic.restart();
-    expect(call.trouble.value).toBeUndefined();
-    expect(fakes.captures).toBe(2);
-  });
-
-  it("that no further try can mend ends the call", async () => {
-    const { join, sockets, asked, phase, said } = setUp();
-    await join();
-    sockets.last().end(4016);
-    expect(phase()).toBeUndefined();
-    expect(asked.at(-1)).toEqual([guildId, null, false, false]);
-    expect(said()).toHaveLength(1);
   });
 });

@@ -84,14 +84,24 @@ export class Gateway {
     this.#open();
   }
 
-  /** Opcode 4. Dropped when not connected: the caller asks again after the next ready. */
-  updateVoiceState(guildId: Snowflake, channelId: Snowflake | null, selfMute: boolean, selfDeaf: boolean): boolean {
+  /**
+   * Opcode 4. Dropped when not connected: the caller asks again after the next ready. `connectedAs` is the session by
+   * which the voice connection was made that there still is, if that was another than this.
+   */
+  updateVoiceState(
+    guildId: Snowflake,
+    channelId: Snowflake | null,
+    selfMute: boolean,
+    selfDeaf: boolean,
+    connectedAs?: string,
+  ): boolean {
     if (!this.#ready || !this.#link) return false;
     this.#link.send(Op.voiceState, {
       guild_id: guildId,
       channel_id: channelId,
       self_mute: selfMute,
       self_deaf: selfDeaf,
+      connected_as: connectedAs,
     });
     return true;
   }

@@ -116,6 +116,11 @@ export class VoiceSession {
     this.#open();
   }
 
+  /** The gateway session by which the voice server knows this one. */
+  get sessionId(): string {
+    return this.#options.sessionId;
+  }
+
   /** Round trip of the last heartbeat in milliseconds, NaN before the first. */
   get latency(): number {
     return this.#link?.latency ?? NaN;

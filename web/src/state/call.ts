@@ -7,13 +7,15 @@ import type { Channel, Snowflake, VoiceServerUpdate, VoiceState } from "../proto
 import { channelPermissions, has, Permission } from "../protocol/permissions";
 import { SpeakingFlag, VoiceSession, type CloseAction } from "../protocol/voice";
 import { Peer, type TransportState } from "../rtc/peer";
-import { compare, sample, type ConnectionStats, type Sample } from "../rtc/stats";
+import type { ConnectionStats } from "../rtc/stats";
 import { testMode, webSocketUrl } from "./env";
 import { Former } from "./former";
+import { Meter } from "./meter";
 import { Microphone } from "./mic";
 import { prefs } from "./prefs";
 import { autoplayBlocked, udpBlocked, voiceFatal, type Problem } from "./problems";
 import { joinRefusal } from "./refusal";
+import { Speakers } from "./speakers";
 import { toast } from "./toasts";
 import { displayName, type World } from "./world";
 
@@ -33,19 +35,24 @@ const stopSendingAfter = 120;
 const quietFor = 1000;
 /** Rejoins in a row before the user is asked. */
 const mostRejoins = 3;
+/** How often the connection is claimed by a new gateway session before the channel is asked for anew. */
+const mostClaims = 2;
+/** A voice server that is named this soon (ms) after a claim was answered is a part of the answer. */
+const answerLasts = 1000;
 
 /** The voice call: asks the gateway for a channel, talks to the voice server, and puts things right when they break. */
 export class Call {
   readonly state = signal<CallState | undefined>(undefined);
   readonly selfMute = signal(false);
   readonly selfDeaf = signal(false);
+  readonly #speakers = new Speakers((ids) => this.playback.setPriority(ids));
   /** Other users who speak now; the user's own is the microphone's gate. */
-  readonly speaking = signal<ReadonlySet<Snowflake>>(new Set());
+  readonly speaking = this.#speakers.now;
   readonly problem = signal<Problem | undefined>(undefined);
   readonly transport = signal<TransportState>("new");
-  readonly stats = signal<ConnectionStats | undefined>(undefined);
-  /** Pings of the last minute, ms. */
-  readonly pings = signal<readonly number[]>([]);
+  readonly #meter = new Meter(() => this.#peer);
+  readonly stats = this.#meter.stats;
+  readonly pings = this.#meter.pings;
   readonly endpoint = signal("");
   /** The voice server's WebSocket is being resumed, while the sound goes on. */
   readonly resuming = signal(false);
@@ -58,8 +65,6 @@ export class Call {
 
   readonly #world: () => World;
   readonly #gateway: () => Gateway | undefined;
-  /** Priority speakers who speak now. */
-  readonly #priority = new Set<Snowflake>();
   #session: VoiceSession | undefined;
   #peer: Peer | undefined;
   /** Of #peer. */
@@ -73,6 +78,8 @@ export class Call {
   #asked = false;
   /** The next voice server is the answer to opcode 4. */
   #answered = false;
+  /** Times that this gateway session has claimed the connection. */
+  #claims = 0;
   /** Of the voice state that put us in the channel; undefined until it arrives. */
   #voiceSession: string | undefined;
   #pendingServer: VoiceServerUpdate | undefined;
@@ -80,8 +87,6 @@ export class Call {
   #mediaTimer: ReturnType<typeof setTimeout> | undefined;
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #resumeTimer: ReturnType<typeof setTimeout> | undefined;
-  #statsTimer: ReturnType<typeof setInterval> | undefined;
-  #sample: Sample | undefined;
 
   constructor(world: () => World, gateway: () => Gateway | undefined) {
     this.#world = world;
@@ -122,7 +127,7 @@ export class Call {
   leave(): void {
     const state = this.state.value;
     if (!state) return;
-    this.#gateway()?.updateVoiceState(state.guildId, null, this.selfMute.value, this.selfDeaf.value);
+    this.#sendState(state.guildId, null);
     this.#end();
     this.#cue("leave");
   }
@@ -156,7 +161,10 @@ export class Call {
     if (type === "VOICE_STATE_UPDATE") this.#voiceState(data as VoiceState);
     if (type === "VOICE_SERVER_UPDATE") this.#voiceServer(data as VoiceServerUpdate);
     // A new gateway session knows nothing of the call; a resumed one does.
-    if (type === "READY" && this.state.value) this.#ask();
+    if (type === "READY" && this.state.value) {
+      this.#claims = 0;
+      this.#ask();
+    }
     if (type === "CHANNEL_DELETE" && (data as Channel).id === this.state.value?.channelId) {
       this.#end();
       toast("The channel was deleted.");
@@ -178,25 +186,38 @@ export class Call {
     return this.#peer;
   }
 
+  sampleStats(): Promise<ConnectionStats | undefined> {
+    return this.#meter.sample();
+  }
+
   #ownVoiceState(): VoiceState | undefined {
     const world = this.#world();
     return world.guilds.get(this.state.value?.guildId ?? "")?.voiceStates.get(world.self?.id ?? "");
+  }
+
+  /** The session by which the call is connected, if that is not the gateway's: it may have died, and the call has not. */
+  #connectedAs(): string | undefined {
+    const session = this.transport.value === "connected" ? this.#session?.sessionId : undefined;
+    const here = this.#sessionChannel === this.state.value?.channelId && session !== this.#gateway()?.sessionId;
+    return here ? session : undefined;
+  }
+
+  #sendState(guildId: Snowflake, channelId: Snowflake | null, connectedAs?: string): boolean {
+    const [mute, deaf] = [this.selfMute.value, this.selfDeaf.value];
+    return this.#gateway()?.updateVoiceState(guildId, channelId, mute, deaf, connectedAs) ?? false;
   }
 
   /** Opcode 4 for the channel of the call, and a watch on the answer. */
   #ask(): void {
     const state = this.state.value;
     if (!state) return;
+    const claim = this.#claims < mostClaims ? this.#connectedAs() : undefined;
+    if (claim) this.#claims++;
     clearTimeout(this.#answerTimer);
     this.#asked = this.#answered = true;
     this.#voiceSession = undefined;
     this.#pendingServer = undefined;
-    const sent = this.#gateway()?.updateVoiceState(
-      state.guildId,
-      state.channelId,
-      this.selfMute.value,
-      this.selfDeaf.value,
-    );
+    const sent = this.#sendState(state.guildId, state.channelId, claim);
     // Not connected: the next READY asks again, and the reconnection banner says what is going on.
     if (!sent) return;
     this.#answerTimer = setTimeout(() => this.#unanswered(), answerWithin);
@@ -219,10 +240,15 @@ export class Call {
     if (voice.user_id !== self) return this.#otherVoiceState(voice, state);
     if (this.#asked) {
       // Until the answer comes, older events, our own leaving among them, may still be under way.
-      if (voice.channel_id !== state.channelId) return;
+      if (voice.channel_id !== state.channelId || voice.session_id !== this.#gateway()?.sessionId) return;
       this.#asked = false;
       this.#voiceSession = voice.session_id;
       this.#updateGates(voice);
+      if (this.#connectedAs() && !this.#pendingServer) {
+        // The call goes on by the new session, unless a voice server is named after all.
+        clearTimeout(this.#answerTimer);
+        this.#answerTimer = setTimeout(() => (this.#answered = false), answerLasts);
+      }
       if (this.#pendingServer) this.#voiceServer(this.#pendingServer);
       return;
     }
@@ -251,7 +277,7 @@ export class Call {
 
   #left(userId: Snowflake): void {
     for (const peer of this.#peers()) peer.leave(userId);
-    this.#setSpeaking(userId, false);
+    this.#speakers.set(userId, false);
   }
 
   #peers(): Peer[] {
@@ -317,13 +343,13 @@ export class Call {
       speaking: ({ user_id, ssrc, speaking }) => {
         if (user_id === world.self?.id) return;
         peer.speaking(user_id, ssrc, speaking !== 0);
-        this.#setSpeaking(user_id, speaking !== 0, (speaking & SpeakingFlag.priority) !== 0);
+        this.#speakers.set(user_id, speaking !== 0, (speaking & SpeakingFlag.priority) !== 0);
       },
       connected: () => undefined,
       disconnected: (userId) => {
         peer.leave(userId);
         // Of two servers, the other goes on telling whether the user speaks.
-        if (!this.#former) this.#setSpeaking(userId, false);
+        if (!this.#former) this.#speakers.set(userId, false);
       },
       signalling: (up) => {
         if (session !== this.#former?.session) this.#signalling(up);
@@ -405,7 +431,7 @@ export class Call {
     if (!former) return;
     this.#former = undefined;
     former.close();
-    for (const id of former.streams.keys()) if (!this.#streams.has(id)) this.#setSpeaking(id, false);
+    for (const id of former.streams.keys()) if (!this.#streams.has(id)) this.#speakers.set(id, false);
     this.#play();
     const transport = this.#peer?.connection.connectionState ?? "closed";
     if (transport === "connected" || !this.state.value) return;
@@ -433,7 +459,7 @@ export class Call {
       if (this.problem.value?.kind !== "autoplay") this.problem.value = undefined;
       if (state.phase === "connecting") this.#cue("join");
       this.state.value = { ...state, phase: "connected" };
-      this.#startStats();
+      this.#meter.start();
     } else if (transport === "disconnected") {
       this.state.value = { ...state, phase: "reconnecting" };
     } else if (transport === "failed") {
@@ -471,7 +497,7 @@ export class Call {
     const state = this.state.value;
     if (!state) return;
     if (action === "fatal") {
-      this.#gateway()?.updateVoiceState(state.guildId, null, this.selfMute.value, this.selfDeaf.value);
+      this.#sendState(state.guildId, null);
       this.#end();
       return toast(voiceFatal(code), "error");
     }
@@ -493,7 +519,7 @@ export class Call {
     this.state.value = { ...state, phase: "reconnecting" };
     if (this.#rejoins++ >= mostRejoins) return this.#mediaLate();
     this.#disposeSession();
-    this.#gateway()?.updateVoiceState(state.guildId, null, this.selfMute.value, this.selfDeaf.value);
+    this.#sendState(state.guildId, null);
     this.#ask();
   }
 
@@ -512,7 +538,7 @@ export class Call {
     this.#updateGates(this.#ownVoiceState());
     const state = this.state.value;
     if (!state) return;
-    this.#gateway()?.updateVoiceState(state.guildId, state.channelId, this.selfMute.value, this.selfDeaf.value);
+    this.#sendState(state.guildId, state.channelId, this.#connectedAs());
     if (this.#ssrc) this.#session?.speak(this.mic.muted.value ? 0 : 1, this.#ssrc);
   }
 
@@ -525,48 +551,15 @@ export class Call {
     else this.#stopTimer = setTimeout(() => send(false), stopSendingAfter);
   }
 
-  #setSpeaking(userId: Snowflake, speaking: boolean, priority = false): void {
-    if (this.#priority.has(userId) !== priority) {
-      if (priority) this.#priority.add(userId);
-      else this.#priority.delete(userId);
-      this.playback.setPriority(this.#priority);
-    }
-    if (this.speaking.value.has(userId) === speaking) return;
-    const next = new Set(this.speaking.value);
-    if (speaking) next.add(userId);
-    else next.delete(userId);
-    this.speaking.value = next;
-  }
-
   #autoplay(blocked: boolean): void {
     if (blocked) this.problem.value ??= autoplayBlocked;
     else if (this.problem.value?.kind === "autoplay") this.problem.value = undefined;
-  }
-
-  #startStats(): void {
-    clearInterval(this.#statsTimer);
-    this.#sample = undefined;
-    this.#statsTimer = setInterval(() => void this.sampleStats(), 1000);
-  }
-
-  async sampleStats(): Promise<ConnectionStats | undefined> {
-    const peer = this.#peer;
-    if (!peer) return undefined;
-    const report = await peer.connection.getStats();
-    if (peer !== this.#peer) return undefined;
-    const now = sample(report as unknown as ReadonlyMap<string, unknown>, performance.now());
-    const stats = compare(this.#sample, now);
-    this.#sample = now;
-    this.stats.value = stats;
-    if (stats.ping !== undefined) this.pings.value = [...this.pings.value.slice(-59), stats.ping];
-    return stats;
   }
 
   #disposeSession(): void {
     clearTimeout(this.#answerTimer);
     clearTimeout(this.#mediaTimer);
     clearTimeout(this.#resumeTimer);
-    clearInterval(this.#statsTimer);
     this.resuming.value = false;
     this.#session?.close();
     this.#peer?.close();
@@ -575,10 +568,9 @@ export class Call {
     this.#peer = undefined;
     this.#former = undefined;
     this.#streams = new Map();
-    this.#priority.clear();
     this.playback.clear();
-    this.speaking.value = new Set();
-    this.stats.value = undefined;
+    this.#speakers.clear();
+    this.#meter.stop();
     this.transport.value = "closed";
   }
 
