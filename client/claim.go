@@ -33,6 +33,7 @@ func (v *Voice) awaitClaim() {
 	defer v.mu.Unlock()
 	v.answeredLocked()
 	v.claims++
+	v.gw.c.log.Info("voice claimed", "guild", v.guild, "session", v.held.session, "try", v.claims)
 	v.claim = time.AfterFunc(v.gw.c.claimAnswer, v.unanswered)
 }
 

@@ -9,8 +9,64 @@ import (
 
 	"hubbub.dev/hubbub/client"
 	"hubbub.dev/hubbub/proto"
+	"hubbub.dev/hubbub/test/browser"
 	"hubbub.dev/hubbub/test/harness"
 )
+
+// outliving is a call of two natives and a page whose gateways die, and a witness whose
+// gateway does not.
+type outliving struct {
+	*platform
+	natives crowd
+	page    *ear // what the witness hears of it
+	eve     *person
+	// sessions are by whose the places of those who talk are, as the witness was told.
+	sessions map[proto.Snowflake]string
+	named    chan proto.Snowflake // voice servers, to natives
+}
+
+// wantUnheard holds that nobody has noticed anything.
+func (o *outliving) wantUnheard(t *testing.T, what string) {
+	t.Helper()
+	o.natives.everybody(t, 100)
+	if lost, doubled := o.natives.tell(t, what); lost+doubled > 0 {
+		t.Errorf("%s: %d packets were lost, %d doubled", what, lost, doubled)
+	}
+	heard, _, _ := o.page.told()
+	o.page.wait(t, heard+50)
+	o.page.mu.Lock()
+	heard, lost, ssrcs := o.page.heard, o.page.lost, len(o.page.next)
+	o.page.mu.Unlock()
+	if t.Logf("%-22s %d packets of the page, %d lost", what, heard, lost); lost > 0 || ssrcs != 1 {
+		t.Errorf("%s: %d packets of the page were lost, and it had %d SSRCs", what, lost, ssrcs)
+	}
+	select {
+	case id := <-o.named:
+		t.Errorf("%s: %d was told of a voice server", what, id)
+	default:
+	}
+}
+
+// dies kills the gateway of those who talk, and waits until they go on by another.
+func (o *outliving) dies(t *testing.T, gateway, next *harness.FleetNode, balancer *harness.Proxy) {
+	t.Helper()
+	drained(o.eve.states)
+	o.natives.tell(t, "calm")
+	gateway.Kill()
+	balancer.Retarget(next.URL())
+	limit := time.After(patience)
+	for renewed := map[proto.Snowflake]bool{}; len(renewed) < len(o.sessions); {
+		select {
+		case s := <-o.eve.states:
+			if was, talks := o.sessions[s.UserID]; talks && s.SessionID != was && s.ChannelID != nil {
+				o.sessions[s.UserID], renewed[s.UserID] = s.SessionID, true
+			}
+		case <-limit:
+			t.Fatalf("of %d only %d go on", len(o.sessions), len(renewed))
+		}
+	}
+	o.wantUnheard(t, gateway.Name+" was killed")
+}
 
 // TestACallOutlivesItsGateway kills one gateway after the other while people talk, with
 // the guild's owner in between: each time they identify anew, and nobody loses a packet or
@@ -21,52 +77,37 @@ func TestACallOutlivesItsGateway(t *testing.T) {
 	gateways := []*harness.FleetNode{p.run("gw-a", "gateway,rest"), p.run("gw-b", "gateway,rest")}
 	balancer := harness.NewProxy(t, gateways[0].URL())
 	p.entrance, p.url = gateways[0], "http://"+balancer.Addr()
+	var invite proto.Invite
+	p.call(http.MethodPost, "/guilds/"+p.guild.String()+"/invites", map[string]any{"channel_id": p.lounge, "max_age": 0}, &invite)
+	page := browser.Enter(t, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), p.url, invite.Code, "Cy")
+	page.Join(t, p.lounge)
 	ann, bob := p.person("ann"), p.person("bob")
 	fromAnn, fromBob := p.join(ann), p.join(bob)
-	c := crowd{attend(t, fromAnn, bob.id), attend(t, fromBob, ann.id)}
+	o := &outliving{
+		platform: p, natives: crowd{attend(t, fromAnn, bob.id), attend(t, fromBob, ann.id)},
+		sessions: map[proto.Snowflake]string{}, named: make(chan proto.Snowflake, 100),
+	}
 	play(t, fromAnn, &numbers{})
 	play(t, fromBob, &numbers{})
-	c.everybody(t, 25)
+
 	p.entrance, p.url = front, front.URL()
-	named := make(chan proto.Snowflake, 100)
+	o.eve = p.person("eve")
+	for _, s := range (<-o.eve.guilds).VoiceStates {
+		o.sessions[s.UserID] = s.SessionID
+		if s.UserID != ann.id && s.UserID != bob.id {
+			o.page = listen(t, p.join(o.eve), s.UserID)
+		}
+	}
+	if len(o.sessions) != 3 {
+		t.Fatalf("in voice: %v", o.sessions)
+	}
+	o.natives.everybody(t, 25)
+	o.page.wait(t, 25)
 	for _, who := range []*person{ann, bob} {
-		t.Cleanup(client.On(who.Gateway, client.VoiceServerUpdate, func(proto.VoiceServerUpdateData) { named <- who.id }))
+		t.Cleanup(client.On(who.Gateway, client.VoiceServerUpdate, func(proto.VoiceServerUpdateData) { o.named <- who.id }))
 	}
 	before := p.inVoice()
-	wantUnheard := func(what string) {
-		t.Helper()
-		c.everybody(t, 100)
-		if lost, doubled := c.tell(t, what); lost+doubled > 0 {
-			t.Errorf("%s: %d packets were lost, %d doubled", what, lost, doubled)
-		}
-		for id, was := range before {
-			if is := p.inVoice()[id]; is != was {
-				t.Errorf("%s: %d was %+v and is %+v", what, id, was, is)
-			}
-		}
-		select {
-		case id := <-named:
-			t.Errorf("%s: %d was told of a voice server", what, id)
-		default:
-		}
-	}
-	dies := func(gateway, next *harness.FleetNode) {
-		t.Helper()
-		was := map[*person]string{ann: ann.SessionID(), bob: bob.SessionID()}
-		for who := range was {
-			drained(who.states)
-		}
-		c.tell(t, "calm")
-		gateway.Kill()
-		balancer.Retarget(next.URL())
-		for who, session := range was {
-			p.await(who, "its call by a new session", func(s proto.VoiceState) bool {
-				return s.UserID == who.id && s.SessionID != session && s.SessionID == who.SessionID() && s.ChannelID != nil
-			})
-		}
-		wantUnheard(gateway.Name + " was killed")
-	}
-	dies(gateways[0], gateways[1])
+	o.dies(t, gateways[0], gateways[1], balancer)
 
 	owner := p.GuildOwner(p.guild)
 	owner.Kill()
@@ -74,13 +115,18 @@ func TestACallOutlivesItsGateway(t *testing.T) {
 		status, _, err := front.Admin().Try(t.Context(), http.MethodPatch, p.member(ann), map[string]any{"mute": false})
 		return err == nil && status < 300
 	})
-	wantUnheard(owner.Name + " was killed")
+	o.wantUnheard(t, owner.Name+" was killed")
 	p.must(p.Start(gateways[0]))
-	dies(gateways[1], gateways[0])
+	o.dies(t, gateways[1], gateways[0], balancer)
 	p.must(p.Start(owner))
-	wantUnheard(owner.Name + " came back")
+	o.wantUnheard(t, owner.Name+" came back")
+	for id, was := range before {
+		if is := p.inVoice()[id]; is != was {
+			t.Errorf("%d was %+v and is %+v", id, was, is)
+		}
+	}
 
-	// Both are at home in their calls: they are moved and disconnected by their new sessions.
+	// They are at home in their calls: they move and are disconnected by their new sessions.
 	other := p.channel("other", "")
 	if err := fromAnn.Move(other); err != nil {
 		t.Fatal(err)
@@ -90,21 +136,5 @@ func TestACallOutlivesItsGateway(t *testing.T) {
 	<-fromBob.Done()
 	if err := fromBob.Err(); err != client.ErrDisconnected {
 		t.Errorf("Bob is gone for %v", err)
-	}
-}
-
-// await waits until a person is told of a voice state that is what they wait for.
-func (p *platform) await(who *person, what string, is func(proto.VoiceState) bool) {
-	p.t.Helper()
-	limit := time.After(patience)
-	for {
-		select {
-		case s := <-who.states:
-			if is(s) {
-				return
-			}
-		case <-limit:
-			p.t.Fatalf("%d was never told of %s", who.id, what)
-		}
 	}
 }
