@@ -296,8 +296,8 @@ func (w *world) checkLeftovers() {
 // String lists what a run came to, for a reader.
 func (r *Result) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d faults, %d events, %d messages, %d frames, %d takes, %d fenced, %d lost, %d untold, %d voice cuts, hash %016x",
-		r.Seed, r.Faults, r.Events, r.Messages, r.Frames, r.Takes, r.Fenced, r.Lost, r.Untold, r.Cut, r.Hash)
+	fmt.Fprintf(&b, "seed %d: %d faults, %d events, %d messages, %d frames, %d takes, %d fenced, %d lost, %d untold, %d voice cuts, %d calls adopted, hash %016x",
+		r.Seed, r.Faults, r.Events, r.Messages, r.Frames, r.Takes, r.Fenced, r.Lost, r.Untold, r.Cut, r.Adopted, r.Hash)
 	for _, v := range r.Violations {
 		b.WriteString("\n  " + v)
 	}

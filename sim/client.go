@@ -86,7 +86,7 @@ func (c *client) watch() {
 	}
 	if w.now.Sub(c.since) > patience && !w.calm {
 		w.trace("%s is impatient", c.name)
-		c.ask()
+		c.ask(false)
 	}
 }
 
@@ -109,8 +109,9 @@ func (c *client) beat() {
 	}
 }
 
-// ask sends op 4 for what the user wants.
-func (c *client) ask() {
+// ask sends op 4 for what the user wants; when it claims its voice connection, if it has
+// one of another gateway session, to go on with it.
+func (c *client) ask(claim bool) {
 	c.since = c.w.now
 	if c.link == nil || !c.live {
 		return
@@ -122,7 +123,10 @@ func (c *client) ask() {
 	} else {
 		c.hangUpVoice(1000)
 	}
-	c.w.trace("%s asks for channel %d", c.name, c.want)
+	if v := c.voice; claim && v != nil && v.ready && v.session != c.session {
+		d.ConnectedAs = v.session
+	}
+	c.w.trace("%s asks for channel %d as %q", c.name, c.want, d.ConnectedAs)
 	c.link.send(proto.OpVoiceStateUpdate, d)
 }
 
@@ -222,7 +226,6 @@ func (c *client) frame(l *link, data []byte) {
 		c.w.trace("%s has lost its session", c.name)
 		c.live = false
 		c.forget()
-		c.hangUpVoice(1000)
 		l.send(proto.OpIdentify, proto.IdentifyData{Token: "t"})
 	case proto.OpDispatch:
 		c.dispatched(f.S, f.T, f.D, data)
@@ -298,7 +301,7 @@ func (c *client) onGuild(d json.RawMessage) {
 		c.want = 0
 	}
 	if c.want != 0 || c.voice != nil {
-		c.ask() // a new session takes the call over
+		c.ask(true) // a new session takes the call over
 	}
 }
 
@@ -349,6 +352,10 @@ func (c *client) onVoiceState(d json.RawMessage) {
 	s.note(&v)
 	if v.UserID == c.user && v.SessionID == c.session && v.ChannelID != nil && c.want != 0 {
 		c.want = *v.ChannelID // a moderator has moved it
+		if c.voice != nil && c.voice.session != c.session {
+			c.w.trace("%s goes on by %s", c.name, c.session)
+			c.w.result.Adopted++
+		}
 	}
 }
 
@@ -359,11 +366,11 @@ func (c *client) onVoiceServer(d json.RawMessage) {
 	}
 	c.hangUpVoice(1000)
 	c.vtries = 0
-	c.openVoice(v.Token, *v.Endpoint, false)
+	c.openVoice(c.session, v.Token, *v.Endpoint, false)
 }
 
 // openVoice connects to a voice server, to identify or to resume.
-func (c *client) openVoice(token, endpoint string, resume bool) {
+func (c *client) openVoice(session, token, endpoint string, resume bool) {
 	w := c.w
 	var server *process
 	for _, h := range w.hosts {
@@ -375,15 +382,15 @@ func (c *client) openVoice(token, endpoint string, resume bool) {
 		return // refused; the user is impatient soon
 	}
 	server.voice.last++
-	v := &voiceConn{client: c, server: server, id: server.voice.last, up: pipe{w: w}, down: pipe{w: w}, open: true, token: token}
+	v := &voiceConn{client: c, server: server, id: server.voice.last, up: pipe{w: w}, down: pipe{w: w}, open: true, session: session, token: token}
 	c.voice, c.vacked = v, -1
 	if resume {
 		v.send(proto.VoiceOpResume, map[string]any{
-			"server_id": c.home, "session_id": c.session, "token": token,
+			"server_id": c.home, "session_id": session, "token": token,
 		})
 		return
 	}
-	v.send(proto.VoiceOpIdentify, proto.VoiceIdentify{ServerID: c.home, UserID: c.user, SessionID: c.session, Token: token})
+	v.send(proto.VoiceOpIdentify, proto.VoiceIdentify{ServerID: c.home, UserID: c.user, SessionID: session, Token: token})
 }
 
 func (c *client) hangUpVoice(code proto.CloseCode) {
@@ -438,7 +445,7 @@ func (c *client) voiceClosed(v *voiceConn, code proto.CloseCode) {
 		c.vtries++
 		c.w.after(c.w.between(100*time.Millisecond, 800*time.Millisecond), func() {
 			if c.voice == nil && c.want != 0 {
-				c.openVoice(v.token, v.server.name, true)
+				c.openVoice(v.session, v.token, v.server.name, true)
 			}
 		})
 	}

@@ -228,14 +228,14 @@ func (w *world) act() {
 	case n < 50:
 		if s := c.guilds[c.home]; s != nil {
 			c.want = w.voiceChannel(s)
-			c.ask()
+			c.ask(true)
 		}
 	case n < 60:
 		c.want = 0
-		c.ask()
+		c.ask(true)
 	case n < 75:
 		c.mute = !c.mute
-		c.ask()
+		c.ask(true)
 	default:
 		w.moderate(c)
 	}

@@ -216,6 +216,7 @@ type voiceConn struct {
 	admitted bool
 	open     bool // as the client sees it
 	shutBy   proto.CloseCode
+	session  string // of the gateway, that the token names
 	token    string
 	ready    bool // has a Session Description
 }

@@ -63,6 +63,7 @@ type Result struct {
 	Lost       int      // messages about guilds that the bus lost, with nobody told
 	Untold     int      // writes whose owner ended before it told anybody
 	Cut        int      // voice connections that the servers closed, or that broke
+	Adopted    int      // calls that went on by another gateway session
 	Hash       uint64   // of all that happened
 }
 
