@@ -262,7 +262,10 @@ func (w *world) moderate(c *client) {
 	call := &guild.Call{Actor: guild.Actor{User: proto.User{ID: operator, Username: "operator"}, Admin: true}}
 	done := func() {}
 	member := map[string]string{"user": fmt.Sprint(uint64(c.user))}
-	channel := map[string]string{"channel": fmt.Sprint(uint64(channels[w.rng.IntN(len(channels))]))}
+	channel := map[string]string{"channel": "0"} // of a guild that has none
+	if len(channels) > 0 {
+		channel["channel"] = fmt.Sprint(uint64(channels[w.rng.IntN(len(channels))]))
+	}
 	switch n := w.rng.IntN(10); {
 	case n < 2:
 		call.Op, call.Params, call.Body = guild.OpMemberUpdate, member, json.RawMessage(fmt.Sprintf(`{"channel_id":%q}`, channel["channel"]))
