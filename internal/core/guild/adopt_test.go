@@ -119,7 +119,7 @@ func TestACallGoesOnByOneSessionAfterAnother(t *testing.T) {
 	h.goOn(third, otherID, "s2")
 	h.wantAdopted(join, third)
 	h.wantEvents("VOICE_STATE_UPDATE→third")
-	// And its old session may come back first.
+	// By that session it was never connected, only told of.
 	h.goOn(third, otherID, "new")
 	if tokens := h.tokens(); len(tokens) != 1 || h.state(ann).join == join {
 		t.Errorf("it was never connected as that, and %+v", h.state(ann))
