@@ -283,6 +283,15 @@ func TestWhoAskedUnheardJoins(t *testing.T) {
 	if v := h.state(ann); v.session != ref(ann) {
 		t.Errorf("%+v", v)
 	}
+	h.connect()
+	connected, state := asked, *asked.Voice
+	state.ConnectedAs = ref(ann).Session
+	connected.Voice = &state
+	join := h.state(ann).join
+	h.step(Request{Attach: &connected})
+	if v := h.state(ann); v.session != asked.SessionRef || v.join != join {
+		t.Errorf("its own call, and %+v", v)
+	}
 	gone := asked
 	gone.Left = true
 	h = newHouse(t)

@@ -52,8 +52,11 @@ func (g *Guild) attach(a *Attach) {
 // joinUnheard lets a session join where its gateway says that it asked to be, when
 // nobody heard it.
 func (g *Guild) joinUnheard(a *Attach) {
+	if a.Left || a.Voice == nil || a.Voice.ChannelID == nil || *a.Voice.ChannelID == 0 {
+		return
+	}
 	v := g.voice[a.User]
-	if !a.Left && a.Voice != nil && a.Voice.ChannelID != nil && *a.Voice.ChannelID != 0 && (v == nil || v.session.Gateway == "") {
+	if v == nil || v.session.Gateway == "" || v.session != a.SessionRef && v.carries(a.Voice.ConnectedAs) {
 		g.claimVoice(claim{a.SessionRef, *a.Voice})
 	}
 }
