@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,7 +67,10 @@ func (c *stormClient) connect(ctx context.Context) {
 		if c.attempt(ctx) == nil || ctx.Err() != nil {
 			return
 		}
-		time.Sleep(wait/2 + rand.N(wait))
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -119,7 +121,7 @@ func TestStormOfResumes(t *testing.T) {
 			most    = rate * 10 // as many turns as there are in the longest wait
 		)
 		// A bubble's time begins in 2000, before the process did.
-		time.Sleep(100 * 365 * 24 * time.Hour)
+		<-time.After(100 * 365 * 24 * time.Hour)
 		registry := prometheus.NewRegistry()
 		accounts := newAccounts()
 		accounts.guilds = nil
@@ -140,21 +142,23 @@ func TestStormOfResumes(t *testing.T) {
 		all := func() (took time.Duration, longest float64) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			var back atomic.Int64
 			var storm sync.WaitGroup
 			begin := time.Now()
 			for _, c := range crowd {
-				storm.Go(func() {
-					c.connect(ctx)
-					back.Add(1)
-				})
+				storm.Go(func() { c.connect(ctx) })
 			}
-			for back.Load() < clients {
-				time.Sleep(100 * time.Millisecond)
-				longest = max(longest, w.metric("hubbub_gateway_waiting"))
+			back := make(chan struct{})
+			tasks.Go(func() { storm.Wait(); close(back) })
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-back:
+					return time.Since(begin), longest
+				case <-tick.C:
+					longest = max(longest, w.metric("hubbub_gateway_waiting"))
+				}
 			}
-			storm.Wait()
-			return time.Since(begin), longest
 		}
 		for i := range crowd {
 			crowd[i] = &stormClient{dial: network}

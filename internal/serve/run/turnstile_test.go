@@ -29,7 +29,7 @@ func TestStormPassesInTurns(t *testing.T) {
 		client := func(resume bool) func(context.Context) {
 			return func(ctx context.Context) {
 				for !s.Pass(ctx, now(), resume) {
-					time.Sleep(time.Second + rand.N(4*time.Second))
+					<-time.After(time.Second + rand.N(4*time.Second))
 				}
 				passed.Add(1)
 				if w := s.Waiting(); w > longest.Load() {
