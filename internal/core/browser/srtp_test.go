@@ -58,7 +58,9 @@ func header(seq uint16) rtp.Header {
 }
 
 func plainPacket(seq uint16, ext rtp.LevelExtension) []byte {
-	return append(rtp.AppendHeader(nil, header(seq), ext), "a frame of Opus"...)
+	pkt := append(make([]byte, ext.HeaderSize()), "a frame of Opus"...)
+	rtp.PutHeader(pkt, header(seq), ext)
+	return pkt
 }
 
 func TestKeysFromExporter(t *testing.T) {

@@ -65,7 +65,7 @@ func (t *Transport) Keep(r *Record, mode Mode, key [32]byte, known bool) Resumpt
 	if !ok || t.legacy == nil && !t.replay.resume(r, received) || t.legacy != nil && !t.legacy.resume(r, received) {
 		return Lost
 	}
-	t.sent = uint32(sent)
+	t.SetNonce(uint32(sent))
 	t.attach(r)
 	return Resumed
 }

@@ -59,8 +59,13 @@ func sealLegacy(plain []byte) []byte {
 }
 
 func plainPacket(seq uint16, ext rtp.LevelExtension, payload string) []byte {
-	h := rtp.Header{PayloadType: 120, Sequence: seq, Timestamp: uint32(seq) * 960, SSRC: 7}
-	return append(rtp.AppendHeader(nil, h, ext), payload...)
+	return packetOf(rtp.Header{PayloadType: 120, Sequence: seq, Timestamp: uint32(seq) * 960, SSRC: 7}, ext, []byte(payload))
+}
+
+func packetOf(h rtp.Header, ext rtp.LevelExtension, payload []byte) []byte {
+	pkt := append(make([]byte, ext.HeaderSize()), payload...)
+	rtp.PutHeader(pkt, h, ext)
+	return pkt
 }
 
 func TestOpen(t *testing.T) {
@@ -176,7 +181,7 @@ func TestSealIsOpened(t *testing.T) {
 				t.Fatalf("%s: wrote past the packet", mode)
 			}
 			plain, drop := to.Open(dst[:n])
-			want := append(rtp.AppendHeader(nil, h, ext), payload...)
+			want := packetOf(h, ext, payload)
 			if drop != rtp.Accepted || !bytes.Equal(plain, want) {
 				t.Fatalf("%s: packet %d: %x, %v", mode, seq, plain, drop)
 			}

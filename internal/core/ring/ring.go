@@ -205,34 +205,6 @@ func (r *Ring) Owner(key uint64) string {
 	return ""
 }
 
-// Owners fills dst with the key's owner and those who follow it on the circle, each
-// once: whom to try when the owner is away. It returns how many there are, which is
-// less than len(dst) when there are fewer nodes with weight. It is meant for a
-// handful: the cost grows with the square of len(dst).
-func (r *Ring) Owners(key uint64, dst []string) int {
-	first := r.owner(key)
-	if first < 0 || len(dst) == 0 {
-		return 0
-	}
-	dst[0] = r.names[first]
-	n := 1
-	if len(r.points) == 0 {
-		return n
-	}
-	i := r.seek(place(key))
-	for range len(r.points) {
-		if n == len(dst) {
-			break
-		}
-		if name := r.names[r.points[i]&nodeMask]; !slices.Contains(dst[:n], name) {
-			dst[n] = name
-			n++
-		}
-		i = r.after(i)
-	}
-	return n
-}
-
 // owner returns the index of the key's node, or -1.
 func (r *Ring) owner(key uint64) int {
 	if r == nil {

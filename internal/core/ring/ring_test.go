@@ -79,31 +79,22 @@ func modelOf(nodes []Node) model {
 	return m
 }
 
-// owners returns the n distinct nodes from the key on.
-func (m model) owners(key uint64, n int) []string {
+func (m model) owner(key uint64) string {
 	from := sort.Search(len(m), func(i int) bool { return m[i].place >= place(key)>>16 })
-	var out []string
-	for i := range m {
-		if name := m[(from+i)%len(m)].name; len(out) < n && !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
+	return m[from%len(m)].name
 }
 
 // TestModel compares with the textbook's ring, at the borders of points too.
 func TestModel(t *testing.T) {
 	nodes := []Node{{"a", 1}, {"b", 3}, {"c", 0}, {"d", 2}, {"e", 1}}
 	r, m := made(t, nodes), modelOf(nodes)
-	dst := make([]string, 5)
 	keys := append(snowflakes(2000), 0, 1, math.MaxUint64)
 	for _, p := range append(slices.Clone(r.points[:200]), r.points[len(r.points)-2:]...) {
 		keys = append(keys, unplace(p), unplace(p+nodeMask+1), unplace(p-nodeMask-1))
 	}
 	for _, key := range keys {
-		n := r.Owners(key, dst)
-		if want := m.owners(key, 5); !slices.Equal(dst[:n], want) || r.Owner(key) != want[0] {
-			t.Fatalf("key %d: owner %s, owners %v; want %v", key, r.Owner(key), dst[:n], want)
+		if got, want := r.Owner(key), m.owner(key); got != want {
+			t.Fatalf("key %d: owner %s, want %s", key, got, want)
 		}
 	}
 }
@@ -299,11 +290,6 @@ func TestPins(t *testing.T) {
 	if !slices.Equal(owners(r, keys), before) {
 		t.Error("pins changed the ring they were not for")
 	}
-	dst := make([]string, 20)
-	if n := pinned.Owners(keys[1], dst); n != 11 || dst[0] != "draining" || dst[1] != before[1] {
-		t.Errorf("owners of a pinned key: %v", dst[:n])
-	}
-
 	next, err := pinned.WithNodes([]Node{{"absent", 1}, {"other", 1}})
 	if err != nil {
 		t.Fatal(err)
@@ -326,19 +312,18 @@ func TestEmpty(t *testing.T) {
 	var none *Ring
 	idle := made(t, []Node{{"idle", 0}})
 	for name, r := range map[string]*Ring{"nil": none, "zero": {}, "no nodes": made(t, nil), "no weight": idle, "pinned nil": none.WithPins(map[uint64]string{7: "idle"})} {
-		if r.Owner(7) != "" || r.Owners(7, make([]string, 3)) != 0 {
+		if r.Owner(7) != "" {
 			t.Errorf("%s: somebody owns a key", name)
 		}
 	}
-	dst := make([]string, 3)
-	if n := idle.WithPins(map[uint64]string{7: "idle"}).Owners(7, dst); n != 1 || dst[0] != "idle" {
-		t.Errorf("%d %v", n, dst)
+	if name := idle.WithPins(map[uint64]string{7: "idle"}).Owner(7); name != "idle" {
+		t.Errorf("pinned to a node without weight: %q", name)
 	}
 	if none.Nodes() != nil || len(idle.Nodes()) != 1 {
 		t.Error("nodes")
 	}
 	full, err := none.WithNodes(named(3))
-	if err != nil || full.Owner(7) == "" || full.Owners(7, nil) != 0 {
+	if err != nil || full.Owner(7) == "" {
 		t.Error(err, full)
 	}
 }
@@ -365,12 +350,10 @@ func TestNewRefuses(t *testing.T) {
 func TestLookupsDoNotAllocate(t *testing.T) {
 	pins := map[uint64]string{1: "node-1"}
 	r := made(t, named(100)).WithPins(pins)
-	dst := make([]string, 3)
 	var key uint64
 	if n := testing.AllocsPerRun(1000, func() {
 		key++
 		r.Owner(key)
-		r.Owners(key, dst)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -406,17 +389,6 @@ func BenchmarkOwner(b *testing.B) {
 				shared.Load().Owner(key)
 			}
 		})
-	}
-}
-
-func BenchmarkOwners3(b *testing.B) {
-	r := made(b, named(1000))
-	b.ReportAllocs()
-	dst := make([]string, 3)
-	var key uint64
-	for b.Loop() {
-		key += 1 << 22
-		r.Owners(key, dst)
 	}
 }
 

@@ -209,9 +209,3 @@ func PutHeader(dst []byte, h Header, ext LevelExtension) int {
 	binary.BigEndian.PutUint32(dst[16:], uint32(ext.ID)<<28|uint32(ext.Level)<<16)
 	return LevelHeaderSize
 }
-
-// AppendHeader appends what PutHeader writes.
-func AppendHeader(dst []byte, h Header, ext LevelExtension) []byte {
-	var buf [LevelHeaderSize]byte
-	return append(dst, buf[:PutHeader(buf[:], h, ext)]...)
-}

@@ -103,7 +103,8 @@ func TestExtensionElements(t *testing.T) {
 func TestPutHeader(t *testing.T) {
 	h := Header{Marker: true, PayloadType: 120, Sequence: 65535, Timestamp: 1 << 31, SSRC: 7}
 	for _, ext := range []LevelExtension{{}, {ID: 1, Level: MakeAudioLevel(42, true)}, {ID: 14, Level: Silent}, {ID: 15}} {
-		pkt := append(AppendHeader(nil, h, ext), "opus"...)
+		pkt := append(make([]byte, ext.HeaderSize()), "opus"...)
+		PutHeader(pkt, h, ext)
 		got, n, ok := Parse(pkt)
 		if !ok || n != ext.HeaderSize() || string(got.Payload(pkt)) != "opus" {
 			t.Fatalf("%+v: %x", ext, pkt)

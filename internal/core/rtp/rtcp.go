@@ -103,14 +103,6 @@ func (c Control) Block(i int) (ReportBlock, bool) {
 	}, true
 }
 
-// Leaving returns source i of a BYE; false past the last.
-func (c Control) Leaving(i int) (ssrc uint32, ok bool) {
-	if c.Type != TypeBye || i < 0 || i >= int(c.Count) || len(c.Body) < 4*i+4 {
-		return 0, false
-	}
-	return binary.BigEndian.Uint32(c.Body[4*i:]), true
-}
-
 // AppendSenderReport appends a sender report with at most MaxBlocks blocks. Every
 // compound packet starts with this or a receiver report and goes on with a source
 // description (RFC 3550 section 6.1).
@@ -144,16 +136,6 @@ func AppendSourceDescription(dst []byte, ssrc uint32, cname string) []byte {
 	dst = append(dst, cnameItem, byte(len(cname)))
 	dst = append(dst, cname...)
 	return append(dst, "\x00\x00\x00\x00"[:zeros]...)
-}
-
-// AppendBye appends a BYE of at most MaxBlocks sources.
-func AppendBye(dst []byte, ssrcs ...uint32) []byte {
-	ssrcs = ssrcs[:min(len(ssrcs), MaxBlocks)]
-	dst = appendControl(dst, TypeBye, len(ssrcs), 4*len(ssrcs))
-	for _, ssrc := range ssrcs {
-		dst = binary.BigEndian.AppendUint32(dst, ssrc)
-	}
-	return dst
 }
 
 func appendControl(dst []byte, kind uint8, count, body int) []byte {
