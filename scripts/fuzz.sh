@@ -3,22 +3,32 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$work/log
+corpus=$(go env GOCACHE)/fuzz # where go test -fuzz keeps what it found
+module=$(go list -m)
 
 run() { # PACKAGE TARGET
-  go test "./$1" -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-3s}" -parallel 2 >"$log" 2>&1
+  (cd "$1" && "$work/test" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "${FUZZTIME:-3s}" -test.parallel 2 \
+    -test.fuzzcachedir "$corpus/$module/$1") >"$log" 2>&1
 }
 
-# On a busy machine go test calls its own time limit a failure when that comes while
+# On a busy machine a target's own time limit is called a failure when that comes while
 # a worker is being told to stop: "context deadline exceeded", and no failing input.
 ran_out_of_time() {
   grep -q 'context deadline exceeded' "$log" && ! grep -qE 'Failing input|panic|DATA RACE|_test\.go:' "$log"
 }
 
 count=0
+built=
 while IFS=: read -r file target; do
   package=$(dirname "$file")
+  # One binary has all targets of its package; go test would link it again for each.
+  if [ "$package" != "$built" ]; then
+    go test -c -fuzz . -o "$work/test" "./$package"
+    built=$package
+  fi
   echo "fuzz $package $target"
   tries=1
   until run "$package" "$target"; do
