@@ -2,6 +2,9 @@ module hubbub.dev/hubbub
 
 go 1.26.0
 
+// npm packages, some of which have Go in them
+ignore node_modules
+
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/bwmarrin/discordgo v0.29.0
