@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -107,13 +106,12 @@ func (b *botProcess) at(user proto.Snowflake, seconds float64) func(testing.TB) 
 	}
 }
 
-// build compiles a bot without the race detector, whatever the test runs with.
-func build(t *testing.T, name string) string {
+// command returns the binary of a bot or an example.
+func command(t *testing.T, name string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), name)
-	out, err := exec.Command("go", "build", "-o", binary, "./bots/"+name).CombinedOutput()
+	binary, err := harness.Command(t.TempDir(), name)
 	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatal(err)
 	}
 	return binary
 }
@@ -127,12 +125,12 @@ func TestThirdPartyLibraries(t *testing.T) {
 	modern := []library{
 		{name: "discord.js", command: discordjs("@discordjs/voice")},
 		{name: "discord.js, voice 0.18", command: discordjs("@discordjs/voice-0.18")},
-		{name: "disgo AES-256-GCM", mode: proto.ModeAES256GCM, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
-		{name: "disgo XChaCha20-Poly1305", mode: proto.ModeXChaCha20, command: func(t *testing.T) []string { return []string{build(t, "disgo")} }},
+		{name: "disgo AES-256-GCM", mode: proto.ModeAES256GCM, command: func(t *testing.T) []string { return []string{command(t, "test/bots/disgo")} }},
+		{name: "disgo XChaCha20-Poly1305", mode: proto.ModeXChaCha20, command: func(t *testing.T) []string { return []string{command(t, "test/bots/disgo")} }},
 	}
 	t.Run("modern", func(t *testing.T) { tryLibraries(t, harness.Start(t), modern) })
 	legacy := []library{
-		{name: "discordgo", command: func(t *testing.T) []string { return []string{build(t, "discordgo")} }},
+		{name: "discordgo", command: func(t *testing.T) []string { return []string{command(t, "test/bots/discordgo")} }},
 	}
 	t.Run("legacy", func(t *testing.T) {
 		tryLibraries(t, harness.Start(t, harness.Settings{LegacyEncryption: true}), legacy)

@@ -15,14 +15,10 @@ import (
 	"hubbub.dev/hubbub/test/harness"
 )
 
-// example builds one of the examples and returns its command line so far.
+// example returns the command line of one of the examples so far.
 func example(t *testing.T, s *harness.Server, name string, bot harness.Account, arg string) *exec.Cmd {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", binary, "../examples/"+name).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	cmd := exec.Command(binary, "--server", s.HTTPSURL(), "--ca", s.CAFile(), "--token", bot.Token,
+	cmd := exec.Command(command(t, "examples/"+name), "--server", s.HTTPSURL(), "--ca", s.CAFile(), "--token", bot.Token,
 		"--guild", s.Guild.String(), "--channel", s.Lounge.String(), arg)
 	t.Cleanup(func() {
 		if cmd.Process != nil && cmd.ProcessState == nil {
@@ -35,6 +31,7 @@ func example(t *testing.T, s *harness.Server, name string, bot harness.Account, 
 
 // What one example plays, the other records.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	s := harness.Start(t)
 	directory := t.TempDir()
 	record := example(t, s, "record", s.Bot(t, "recorder"), directory)

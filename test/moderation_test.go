@@ -18,6 +18,7 @@ const quiet = time.Second
 
 // What a moderator does is checked on the media: who hears whom.
 func TestModeration(t *testing.T) {
+	t.Parallel()
 	s := harness.Start(t)
 	ann, a := s.Join(t, "ann", s.Lounge, client.VoiceOptions{})
 	bob, b := s.Join(t, "bob", s.Lounge, client.VoiceOptions{})
@@ -80,6 +81,7 @@ func TestModeration(t *testing.T) {
 
 // A member's own mute and deafen, and permissions, decide too.
 func TestWhoMaySpeak(t *testing.T) {
+	t.Parallel()
 	s := harness.Start(t)
 	listener, l := s.Join(t, "listener", s.Lounge, client.VoiceOptions{})
 	bot := s.Bot(t, "speaker")
@@ -102,6 +104,7 @@ func TestWhoMaySpeak(t *testing.T) {
 
 // The same on a browser, by the menu that people use.
 func TestModerationInTheApp(t *testing.T) {
+	t.Parallel()
 	s := harness.Start(t)
 	page := enter(t, s, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), "Ann")
 	var me proto.Snowflake

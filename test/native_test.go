@@ -15,6 +15,7 @@ import (
 
 // Two native clients, one in each encryption mode, hear each other.
 func TestNativeClientsTalk(t *testing.T) {
+	t.Parallel()
 	s := harness.Start(t)
 	ann, a := s.Join(t, "ann", s.Lounge, client.VoiceOptions{Mode: proto.ModeAES256GCM})
 	bob, b := s.Join(t, "bob", s.Lounge, client.VoiceOptions{Mode: proto.ModeXChaCha20})

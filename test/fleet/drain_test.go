@@ -224,7 +224,8 @@ func (c crowd) tell(t testing.TB, when string) (lost, doubled int) {
 	return lost, doubled
 }
 
-// TestADrainedNodeIsLeftUnheard drains a voice node with many natives and a page on it.
+// TestADrainedNodeIsLeftUnheard drains a voice node with many natives and a page on it. It
+// takes all of a small machine, so it alone is beside no other test.
 func TestADrainedNodeIsLeftUnheard(t *testing.T) {
 	p := startWithoutVoice(t)
 	leaving := p.run("voice-a", "voice")

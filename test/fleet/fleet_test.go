@@ -144,6 +144,7 @@ func drained(c chan proto.VoiceState) {
 }
 
 func TestCallsOutliveNodes(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	ann, bob := p.person("ann"), p.person("bob")
 	fromAnn, fromBob := p.join(ann), p.join(bob)

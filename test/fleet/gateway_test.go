@@ -14,6 +14,7 @@ import (
 // TestAGatewayIsReplacedByResume drains a gateway behind a balancer while people talk: they
 // resume on the other, with the sessions that they have, and no event or packet is lost.
 func TestAGatewayIsReplacedByResume(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	front := p.entrance
 	leaving, next := p.run("gw-a", "gateway,rest"), p.run("gw-b", "gateway,rest")

@@ -54,6 +54,7 @@ func (p *platform) twoWitnesses(channel proto.Snowflake) (c crowd, people []*per
 // TestCallsOutliveTheirRegion kills all voice nodes of a region, then of the next: the
 // call goes on in the regions named, in that order, and stays there.
 func TestCallsOutliveTheirRegion(t *testing.T) {
+	t.Parallel()
 	p := startWithoutVoice(t, "--region-fallback", "north,east")
 	for name, region := range map[string]string{"v-west": "west", "v-east": "east", "v-north": "north", "v-south": "south"} {
 		p.run(name, "voice", "--region", region)
@@ -138,6 +139,7 @@ func flood(t testing.TB, port int) (stop func()) {
 // TestAnAttackedNodeIsLeft floods the node of a call: the call goes to a quiet one
 // unheard, and stays where it is when that one is flooded too.
 func TestAnAttackedNodeIsLeft(t *testing.T) {
+	t.Parallel()
 	p := startWithoutVoice(t)
 	ports := map[string]int{"voice-a": freeUDPPort(t), "voice-b": freeUDPPort(t)}
 	for name, port := range ports {

@@ -52,7 +52,7 @@ func Nine() []NodeSpec {
 // each node with an embedded bus, clustered with all the others.
 type FleetConfig struct {
 	Dir      string // for data and logs; StartFleet makes one
-	Binary   string // is built where none is given
+	Binary   string // is Command's where none is given
 	Database string // DSN; a PostgreSQL is started where none is given
 	Nodes    []NodeSpec
 	// Hub names the node whose embedded bus all others use, instead of a cluster. NATS
@@ -116,8 +116,7 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 
 func (f *Fleet) start() (err error) {
 	if f.Binary == "" {
-		f.Binary = filepath.Join(f.cfg.Dir, "hubbub")
-		if err := Build(f.Binary, "cmd/hubbub", "0"); err != nil {
+		if f.Binary, err = Command(f.cfg.Dir, "cmd/hubbub"); err != nil {
 			return err
 		}
 	}

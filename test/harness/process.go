@@ -20,6 +20,22 @@ import (
 	"hubbub.dev/hubbub/test/lifeline"
 )
 
+// binariesEnv names a directory where scripts/e2e.sh has built every command that tests
+// run, so that each is linked once for all of them.
+const binariesEnv = "TEST_BINARIES"
+
+// Command returns the binary of a command of this module, as it is shipped. Where none
+// was built for all tests, it is built into dir.
+func Command(dir, command string) (path string, err error) {
+	if built := os.Getenv(binariesEnv); built != "" {
+		path = filepath.Join(built, filepath.Base(command))
+		_, err = os.Stat(path)
+		return path, err
+	}
+	path = filepath.Join(dir, filepath.Base(command))
+	return path, Build(path, command, "0")
+}
+
 // Build compiles a command of this module to path. cgo is "0", as the server is
 // shipped, or "1", which -race needs.
 func Build(path, command, cgo string, flags ...string) error {
@@ -253,8 +269,12 @@ func (p *Process) Children() ([]int, error) {
 	return pids, nil
 }
 
+// given are the ports that FreePorts has returned. Who asked may not use them yet.
+var given sync.Map
+
 // FreePorts returns a port of this host's address that nobody uses for TCP, nor it and the
-// next for UDP, from below the range that the kernel gives to outgoing connections.
+// next for UDP, from below the range that the kernel gives to outgoing connections. It
+// returns none twice.
 func FreePorts(host string) (int, error) {
 	free := func(network string, port int) bool {
 		address := net.JoinHostPort(host, strconv.Itoa(port))
@@ -268,7 +288,9 @@ func FreePorts(host string) (int, error) {
 	for range 200 {
 		port := 10240 + 2*rand.IntN(10000)
 		if free("tcp", port) && free("udp", port) && free("udp", port+1) {
-			return port, nil
+			if _, before := given.LoadOrStore(port, nil); !before {
+				return port, nil
+			}
 		}
 	}
 	return 0, errors.New("no free ports of " + host)

@@ -273,10 +273,22 @@ func Matches(t testing.TB, who string, heard audio.PCM, want, other string) {
 	}
 }
 
+// references are the recordings that captures were compared with.
+var references sync.Map
+
+func reference(t testing.TB, name string) *match.Reference {
+	t.Helper()
+	made, known := references.Load(name)
+	if !known {
+		made, _ = references.LoadOrStore(name, match.NewReference(Recording(t, name)))
+	}
+	return made.(*match.Reference)
+}
+
 // score returns how well heard matches a recording; silence scores 0.
 func score(t testing.TB, who string, heard audio.PCM, name string) float64 {
 	t.Helper()
-	s, err := match.NewReference(Recording(t, name)).Score(heard)
+	s, err := reference(t, name).Score(heard)
 	if err != nil {
 		t.Logf("%s: %v", who, err)
 		return 0

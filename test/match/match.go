@@ -128,9 +128,8 @@ func analyse(p audio.PCM) spectrogram {
 	bins := bandBins()
 	var re, im [fftSize]float64
 	for at := 0; at+fftSize <= len(p.Samples); at += hop {
-		for i := range fftSize {
-			hann := 0.5 - 0.5*math.Cos(2*math.Pi*float64(i)/fftSize)
-			re[i], im[i] = float64(p.Samples[at+i])*hann, 0
+		for i, s := range p.Samples[at : at+fftSize] {
+			re[i], im[i] = float64(s)*hann[i], 0
 		}
 		fft(&re, &im)
 		var row [bands]float64
@@ -189,6 +188,21 @@ func bandBins() [bands + 1]int {
 	return bins
 }
 
+// hann is the window of a transform, turns the parts of a circle as cosine and sine.
+var (
+	hann  [fftSize]float64
+	turns [fftSize / 2][2]float64
+)
+
+func init() {
+	for i := range hann {
+		hann[i] = 0.5 - 0.5*math.Cos(2*math.Pi*float64(i)/fftSize)
+	}
+	for i := range turns {
+		turns[i][1], turns[i][0] = math.Sincos(-2 * math.Pi * float64(i) / fftSize)
+	}
+}
+
 // fft is an in-place radix-2 transform.
 func fft(re, im *[fftSize]float64) {
 	for i, j := 1, 0; i < fftSize; i++ {
@@ -203,9 +217,8 @@ func fft(re, im *[fftSize]float64) {
 		}
 	}
 	for size := 2; size <= fftSize; size <<= 1 {
-		angle := -2 * math.Pi / float64(size)
 		for k := range size / 2 {
-			wr, wi := math.Cos(angle*float64(k)), math.Sin(angle*float64(k))
+			wr, wi := turns[k*fftSize/size][0], turns[k*fftSize/size][1]
 			for i := k; i < fftSize; i += size {
 				j := i + size/2
 				xr, xi := re[j]*wr-im[j]*wi, re[j]*wi+im[j]*wr

@@ -39,14 +39,12 @@ func TestMain(m *testing.M) {
 // checked is the binary with the race detector; shipped is the one that people
 // run, whose memory is what counts.
 var (
-	checked = sync.OnceValues(func() (string, error) { return build("checked", "1", "-race") })
-	shipped = sync.OnceValues(func() (string, error) { return build("shipped", "0") })
+	checked = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(bins, "checked")
+		return path, harness.Build(path, "cmd/hubbub", "1", "-race")
+	})
+	shipped = sync.OnceValues(func() (string, error) { return harness.Command(bins, "cmd/hubbub") })
 )
-
-func build(name, cgo string, flags ...string) (string, error) {
-	path := filepath.Join(bins, name)
-	return path, harness.Build(path, "cmd/hubbub", cgo, flags...)
-}
 
 func built(t *testing.T, which func() (string, error)) string {
 	t.Helper()
