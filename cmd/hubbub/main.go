@@ -34,8 +34,8 @@ func main() {
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("hubbub"),
-		kong.Description("Open voice for communities, games and bots. Run without a command to start a server."),
-		kong.UsageOnError(),
+		kong.Description("Open voice for communities, games and bots. Run without a command to start a server; \"hubbub serve --help\" lists its settings."),
+		kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

@@ -40,7 +40,7 @@ type serveCmd struct {
 
 	AttackRate   int  `name:"attack-rate" help:"From how many packets of nobody a second a media worker calls itself attacked (0: 100,000)." env:"HUBBUB_ATTACK_RATE" default:"0"`
 	AdmitRate    int  `name:"admit-rate" help:"How many identifies a second, and as many resumes, each gateway takes; others wait their turn (0: 250 per core)." env:"HUBBUB_ADMIT_RATE" default:"0"`
-	MediaProcess bool `name:"media-process" help:"Run the media workers in a process of their own, whose crash or upgrade nobody hears (64-bit Linux)." env:"HUBBUB_MEDIA_PROCESS" default:"true"`
+	MediaProcess bool `name:"media-process" help:"Run the media workers in a process of their own, whose crash or upgrade nobody hears (64-bit Linux)." env:"HUBBUB_MEDIA_PROCESS" default:"true" negatable:""`
 
 	PublicIP string `name:"public-ip" help:"Address that clients outside reach this host under, when it is behind NAT." env:"HUBBUB_PUBLIC_IP" placeholder:"IP"`
 
