@@ -26,12 +26,15 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # npm ci runs again only when the lock file changed since the last time.
-for dir in web test/discordjs; do
-  [ -f "$dir/package-lock.json" ] || continue
-  stamp="$dir/node_modules/.lock-sum"
-  sum=$(sha256sum <"$dir/package-lock.json")
+install() { # DIRECTORY
+  local stamp="$1/node_modules/.lock-sum" sum
+  sum=$(sha256sum <"$1/package-lock.json")
   if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$sum" ]; then
-    (cd "$dir" && npm ci --no-audit --no-fund --loglevel=error)
+    (cd "$1" && npm ci --no-audit --no-fund --loglevel=error)
     echo "$sum" >"$stamp"
   fi
-done
+}
+install web &
+web=$!
+install test/discordjs
+wait $web
