@@ -9,9 +9,8 @@ set -euo pipefail
 set -m # so that what a group started ends with it
 cd "$(dirname "$0")/.."
 
-# Beside each other run those that bear it: chaos waits more than it works, and what it
-# says of its machine it subtracts.
-groups=("test/chaos test/browser test/match" test/ops test/fleet test test-fleet)
+# What has no server runs beside each other.
+groups=("test/browser test/match" test/chaos test/ops test/fleet test test-fleet)
 [ $# -eq 0 ] || groups=("$@")
 
 work=$(mktemp -d)
