@@ -30,7 +30,6 @@ run() { # PACKAGE: prints what it says, and how long it took
   case $package in
     test-fleet) package=test; flags+=(-test.parallel 8) ;;
     test) flags+=(-test.parallel 8) ;;
-    test/fleet) flags+=(-test.parallel 4) ;;
   esac
   [ "$1" = test-fleet ] && flags+=(-fleet)
   (cd "$package" && "$work/$(basename "$package").test" -test.paniconexit0 "${flags[@]}") >"$work/$(basename "$1").log" 2>&1 || status=$?
