@@ -13,11 +13,32 @@ import (
 	"hubbub.dev/hubbub/test/harness"
 )
 
+// connections has a page remember each of its connections, for hearing to ask them.
+const connections = `(() => {
+	window.connections = [];
+	const real = window.RTCPeerConnection;
+	window.RTCPeerConnection = class extends real {
+		constructor(...args) { super(...args); window.connections.push(this); }
+	};
+	return true;
+})()`
+
+const hearing = `(async () => {
+	const got = { connections: window.connections.length, packets: 0, lost: 0 };
+	for (const c of window.connections) for (const s of (await c.getStats()).values()) {
+		if (s.type !== "inbound-rtp" || s.kind !== "audio") continue;
+		got.packets += s.packetsReceived;
+		got.lost += s.packetsLost;
+	}
+	return got;
+})()`
+
 // outliving is a call of two natives and a page whose gateways die, and a witness whose
 // gateway does not.
 type outliving struct {
 	*platform
 	natives crowd
+	cy      *browser.App
 	page    *ear // what the witness hears of it
 	eve     *person
 	// sessions are by whose the places of those who talk are, as the witness was told.
@@ -39,6 +60,11 @@ func (o *outliving) wantUnheard(t *testing.T, what string) {
 	o.page.mu.Unlock()
 	if t.Logf("%-22s %d packets of the page, %d lost", what, heard, lost); lost > 0 || ssrcs != 1 {
 		t.Errorf("%s: %d packets of the page were lost, and it had %d SSRCs", what, lost, ssrcs)
+	}
+	var cy struct{ Connections, Packets, Lost int }
+	o.cy.Eval(t, hearing, &cy)
+	if cy.Connections != 1 || cy.Packets == 0 || cy.Lost > 0 {
+		t.Errorf("%s: by the page's count: %+v", what, cy)
 	}
 	select {
 	case id := <-o.named:
@@ -80,11 +106,12 @@ func TestACallOutlivesItsGateway(t *testing.T) {
 	var invite proto.Invite
 	p.call(http.MethodPost, "/guilds/"+p.guild.String()+"/invites", map[string]any{"channel_id": p.lounge, "max_age": 0}, &invite)
 	page := browser.Enter(t, browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)}), p.url, invite.Code, "Cy")
+	page.Eval(t, connections, nil)
 	page.Join(t, p.lounge)
 	ann, bob := p.person("ann"), p.person("bob")
 	fromAnn, fromBob := p.join(ann), p.join(bob)
 	o := &outliving{
-		platform: p, natives: crowd{attend(t, fromAnn, bob.id), attend(t, fromBob, ann.id)},
+		platform: p, cy: page, natives: crowd{attend(t, fromAnn, bob.id), attend(t, fromBob, ann.id)},
 		sessions: map[proto.Snowflake]string{}, named: make(chan proto.Snowflake, 100),
 	}
 	play(t, fromAnn, &numbers{})
