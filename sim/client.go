@@ -38,12 +38,14 @@ type client struct {
 	acked   bool // the last heartbeat was
 	guilds  map[proto.Snowflake]*seen
 
-	want   proto.Snowflake // channel, 0 for none
-	mute   bool
-	since  clock.Time // when the user was last content, or asked
-	voice  *voiceConn
-	vtries int
-	vacked int
+	want proto.Snowflake // channel, 0 for none
+	mute bool
+	// patient is one who asks at READY, and not again.
+	patient bool
+	since   clock.Time // when the user was last content, or asked
+	voice   *voiceConn
+	vtries  int
+	vacked  int
 }
 
 // seen is a guild as a client was told of it.
@@ -61,7 +63,7 @@ type seenVoice struct {
 }
 
 func newClient(w *world, i int, home proto.Snowflake) *client {
-	c := &client{w: w, name: fmt.Sprintf("client%d", i), user: proto.Snowflake(1000 + i), home: home, guilds: map[proto.Snowflake]*seen{}}
+	c := &client{w: w, name: fmt.Sprintf("client%d", i), user: proto.Snowflake(1000 + i), home: home, guilds: map[proto.Snowflake]*seen{}, patient: w.opts.Patient && i%2 == 1}
 	w.after(w.between(0, watchEvery), c.watch)
 	return c
 }
@@ -84,7 +86,7 @@ func (c *client) watch() {
 		c.since = w.now
 		return
 	}
-	if w.now.Sub(c.since) > patience && !w.calm {
+	if w.now.Sub(c.since) > patience && !w.calm && !c.patient {
 		w.trace("%s is impatient", c.name)
 		c.ask(false)
 	}
@@ -284,6 +286,9 @@ func (c *client) onReady(d json.RawMessage) {
 	c.session = read[proto.ReadyData](c, d).SessionID
 	c.tries, c.live = 0, true
 	c.w.trace("%s is ready as %s", c.name, c.session)
+	if c.patient && c.want != 0 {
+		c.ask(true)
+	}
 }
 
 func (c *client) onResumed(json.RawMessage) {
@@ -300,7 +305,7 @@ func (c *client) onGuild(d json.RawMessage) {
 	if _, still := c.guilds[g.ID].channels[c.want]; !still {
 		c.want = 0
 	}
-	if c.want != 0 || c.voice != nil {
+	if (c.want != 0 || c.voice != nil) && !c.patient {
 		c.ask(true) // a new session takes the call over
 	}
 }

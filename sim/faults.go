@@ -33,6 +33,9 @@ const (
 	// BreakBus is a split that breaks connections within the bus, so that what is said
 	// across is lost and no node is told. ADR 0019 says what that may leave behind.
 	BreakBus Faults = 1 << 15
+	// RestartBus takes all nodes the bus at once. Each finds it again by itself, at its
+	// own time: until the last has, what is said to it is lost.
+	RestartBus Faults = 1 << 14
 )
 
 // injector does one kind of fault and returns what heals it, nil for nothing.
@@ -49,6 +52,7 @@ var injectors = []injector{
 	{SplitBus, func(w *world) func() { return w.splitBus(false) }},
 	{BreakBus, func(w *world) func() { return w.splitBus(true) }},
 	{LoseBus, (*world).loseBus},
+	{RestartBus, (*world).restartBus},
 	{LoseDatabase, (*world).loseDatabase},
 	{JumpClock, (*world).jumpClock},
 	{LeaveNode, (*world).leaveOne},
@@ -140,6 +144,37 @@ func (w *world) loseBus() func() {
 		w.trace("%s has the bus again", h.name)
 		w.bus.reconnect(h.index)
 	}
+}
+
+// findBusIn is the longest that a node takes to find a bus that is back: nats.go waits
+// for 250 ms and some jitter between two tries, and a try may time out.
+const findBusIn = 2 * time.Second
+
+func (w *world) restartBus() func() {
+	w.trace("the bus is down")
+	var away []int
+	for _, h := range w.hosts {
+		if !w.bus.lost[h.index] {
+			w.bus.disconnect(h.index)
+			away = append(away, h.index)
+		}
+	}
+	return func() {
+		w.trace("the bus is up")
+		for _, i := range away {
+			w.findBus(i)
+		}
+	}
+}
+
+// findBus lets a host find the bus that is back, in its own time.
+func (w *world) findBus(index int) {
+	w.after(w.between(0, findBusIn), func() {
+		if w.bus.lost[index] {
+			w.trace("%s has the bus again", w.hosts[index].name)
+			w.bus.reconnect(index)
+		}
+	})
 }
 
 func (w *world) loseDatabase() func() {
@@ -276,6 +311,9 @@ func (w *world) moderate(c *client) {
 		done = func() {
 			c.want = 0
 			c.hangUpVoice(1000)
+			if c.patient {
+				c.ask(false) // it may have joined anew since, and asks for nothing later
+			}
 		}
 	case n < 7 || len(channels) < 3:
 		call.Op, call.Body = guild.OpChannelCreate, json.RawMessage(fmt.Sprintf(`{"name":"c%d","type":2}`, w.rng.IntN(1000)))

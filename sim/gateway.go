@@ -336,7 +336,11 @@ func (g *gatewayService) ask() {
 			a.after = min(2*a.after, askSeldom)
 			a.at = g.p.w.now.Add(a.after)
 			g.awaiting[id][c] = a
-			g.request(guild.Request{Guild: id, Attach: g.claim(c, id)})
+			attach := g.claim(c, id)
+			if g.p.w.bug("wait without a wish") {
+				attach = g.attachment(c)
+			}
+			g.request(guild.Request{Guild: id, Attach: attach})
 		}
 	}
 }
@@ -425,7 +429,11 @@ func (g *gatewayService) rollCall(c *guild.Claimed) {
 	}
 	// After who has left: one of those may be the same user, whose place it takes.
 	for _, h := range inOrder(g.awaiting[c.Guild]) {
-		g.answer(c, guild.Request{Attach: g.claim(h, c.Guild)})
+		a := g.claim(h, c.Guild)
+		if g.p.w.bug("wait without a wish") {
+			a = g.attachment(h)
+		}
+		g.answer(c, guild.Request{Attach: a})
 	}
 	if !g.p.w.bug("gateway forgets Present") {
 		g.answer(c, guild.Request{Present: &guild.Present{Node: g.p.name, Role: guild.RoleGateway}})

@@ -96,7 +96,11 @@ func (w *world) heal() {
 	w.db.down = false
 	w.bus.join()
 	for _, h := range w.hosts {
-		if w.bus.lost[h.index] {
+		switch {
+		case !w.bus.lost[h.index]:
+		case w.opts.Faults&RestartBus != 0:
+			w.findBus(h.index)
+		default:
 			w.bus.reconnect(h.index)
 		}
 		switch {

@@ -8,11 +8,12 @@ import (
 )
 
 var (
-	seeds  = flag.Int("seeds", 0, "schedules that TestSchedules plays; 0 is a few hundred")
-	seed0  = flag.Uint64("seed0", 1, "the first of their seeds")
-	only   = flag.Uint("faults", 0, "a set of Faults, as a number; 0 is all")
-	strict = flag.Bool("strict", false, "hold runs to what is known not to hold yet, too")
-	traced = flag.Bool("trace", false, "print all that happens")
+	seeds   = flag.Int("seeds", 0, "schedules that TestSchedules plays; 0 is a few hundred")
+	seed0   = flag.Uint64("seed0", 1, "the first of their seeds")
+	only    = flag.Uint("faults", 0, "a set of Faults, as a number; 0 is all")
+	strict  = flag.Bool("strict", false, "hold runs to what is known not to hold yet, too")
+	patient = flag.Bool("patient", false, "every second client asks once for what it wants")
+	traced  = flag.Bool("trace", false, "print all that happens")
 )
 
 func TestSchedules(t *testing.T) {
@@ -20,7 +21,7 @@ func TestSchedules(t *testing.T) {
 	if n == 0 {
 		n = scheduled
 	}
-	o := Options{Faults: Faults(*only), Strict: *strict}
+	o := Options{Faults: Faults(*only), Strict: *strict, Patient: *patient}
 	if *traced {
 		o.Trace = os.Stdout
 	}
@@ -58,6 +59,21 @@ func (r *Result) add(o *Result) {
 	r.Untold += o.Untold
 	r.Cut += o.Cut
 	r.Adopted += o.Adopted
+}
+
+// TestABusThatIsBack has every node find the bus at its own time, and clients that ask once.
+func TestABusThatIsBack(t *testing.T) {
+	var all Result
+	for seed := uint64(1); seed <= scheduled/5; seed++ {
+		r := Run(seed, Options{Faults: RestartBus, Patient: true})
+		all.add(&r)
+		if len(r.Violations) > 0 {
+			t.Errorf("%s\nreplay: go test ./sim -run Schedules -seeds 1 -seed0 %d -faults %d -patient -trace", &r, seed, RestartBus)
+		}
+	}
+	if all.Lost == 0 || all.Takes == 0 {
+		t.Errorf("nothing was lost: %s", &all)
+	}
 }
 
 // TestSeedsReplay shows that a seed gives one run.
@@ -102,13 +118,14 @@ var bugs = []struct {
 	{"keep strangers", AllFaults, 310},
 	{"ask once", LoseBus, 340},
 	{"hear old owners", AllFaults, 1},
+	{"wait without a wish", RestartBus, 10},
 }
 
 func TestPlantedBugsAreFound(t *testing.T) {
 	for _, b := range bugs {
 		found := uint64(0)
 		for seed := b.from; seed < b.from+40 && found == 0; seed++ {
-			if r := Run(seed, Options{Faults: b.faults, bug: b.name}); len(r.Violations) > 0 {
+			if r := Run(seed, Options{Faults: b.faults, Patient: b.faults&RestartBus != 0, bug: b.name}); len(r.Violations) > 0 {
 				found = seed
 				t.Logf("%s: found by seed %d: %s", b.name, seed, r.Violations[0])
 			}

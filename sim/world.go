@@ -25,6 +25,10 @@ type Options struct {
 	// Trace gets a line for all that happens; nil for none.
 	Trace io.Writer
 
+	// Patient makes every second client ask for its channel as soon as it is ready, and
+	// not again when nothing comes.
+	Patient bool
+
 	// Strict also holds runs to what is known not to hold yet: see ADR 0019.
 	Strict bool
 
