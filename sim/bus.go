@@ -22,6 +22,7 @@ type bus struct {
 	kept    [][]func()
 	arrives [][]clock.Time // of the last message, by sender and receiver
 	Slow    int            // percent of messages that take long
+	loses   func(any) bool // messages that get lost on the way; nil for none
 }
 
 const maxKept = 8192 // messages of a host without a connection; nats.go counts bytes
@@ -68,7 +69,7 @@ func (b *bus) carry(from, to *process, subject string, m any) {
 	last := &b.arrives[from.index][to.index]
 	*last = max(*last, w.now.Add(delay))
 	switch {
-	case b.lost[to.index], b.breaks && b.apart(from.index, to.index):
+	case b.lost[to.index], b.loses != nil && b.loses(m), b.breaks && b.apart(from.index, to.index):
 		w.checks.lose(w, m)
 		return
 	case b.apart(from.index, to.index):

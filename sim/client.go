@@ -42,6 +42,7 @@ type client struct {
 	mute bool
 	// patient is one who asks at READY, and not again.
 	patient bool
+	ready   clock.Time // of this session
 	since   clock.Time // when the user was last content, or asked
 	voice   *voiceConn
 	vtries  int
@@ -284,7 +285,7 @@ func read[T any](c *client, d json.RawMessage) T {
 
 func (c *client) onReady(d json.RawMessage) {
 	c.session = read[proto.ReadyData](c, d).SessionID
-	c.tries, c.live = 0, true
+	c.tries, c.live, c.ready = 0, true, c.w.now
 	c.w.trace("%s is ready as %s", c.name, c.session)
 	if c.patient && c.want != 0 {
 		c.ask(true)
@@ -302,6 +303,7 @@ func (c *client) onGuild(d json.RawMessage) {
 	if g.ID != c.home {
 		return
 	}
+	c.w.result.Waited = max(c.w.result.Waited, c.w.now.Sub(c.ready))
 	if _, still := c.guilds[g.ID].channels[c.want]; !still {
 		c.want = 0
 	}

@@ -333,12 +333,16 @@ func (g *gatewayService) ask() {
 			if g.p.w.now.Before(a.at) {
 				continue
 			}
+			waited := a.after
 			a.after = min(2*a.after, askSeldom)
 			a.at = g.p.w.now.Add(a.after)
 			g.awaiting[id][c] = a
 			attach := g.claim(c, id)
 			if g.p.w.bug("wait without a wish") {
 				attach = g.attachment(c)
+			}
+			if !g.p.w.bug("ask as if for the first time") {
+				attach.Waited = waited
 			}
 			g.request(guild.Request{Guild: id, Attach: attach})
 		}

@@ -14,17 +14,7 @@ const quiet = 40 * time.Second
 // Run plays the schedule of a seed and returns what it came to.
 func Run(seed uint64, o Options) Result {
 	w := newWorld(seed, o)
-	w.populate()
-	w.bus.open(len(w.hosts))
-	for _, h := range w.hosts {
-		h.start()
-	}
-	for _, c := range w.clients {
-		w.after(w.between(2*time.Second, 4*time.Second), func() {
-			c.online = true
-			c.connect()
-		})
-	}
+	w.begin()
 	w.runUntil(w.now.Add(5 * time.Second))
 	w.schedule()
 	w.runUntil(w.now.Add(w.opts.Length))
@@ -38,6 +28,21 @@ func Run(seed uint64, o Options) Result {
 	}
 	w.result.Hash = w.digest.Sum64()
 	return w.result
+}
+
+// begin starts all nodes, and after them the clients.
+func (w *world) begin() {
+	w.populate()
+	w.bus.open(len(w.hosts))
+	for _, h := range w.hosts {
+		h.start()
+	}
+	for _, c := range w.clients {
+		w.after(w.between(2*time.Second, 4*time.Second), func() {
+			c.online = true
+			c.connect()
+		})
+	}
 }
 
 // handOver kills a guild node while all else is well: calls must go on as they were, and

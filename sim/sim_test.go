@@ -5,6 +5,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/guild"
 )
 
 var (
@@ -73,6 +77,30 @@ func TestABusThatIsBack(t *testing.T) {
 	}
 	if all.Lost == 0 || all.Takes == 0 {
 		t.Errorf("nothing was lost: %s", &all)
+	}
+}
+
+// TestALostGuildComesWithTheSecondRequest loses each first GUILD_CREATE.
+func TestALostGuildComesWithTheSecondRequest(t *testing.T) {
+	for bug, want := range map[string][2]time.Duration{
+		"":                             {askAgain, askAgain + time.Second},
+		"ask as if for the first time": {3 * askAgain, 4 * askAgain},
+	} {
+		w := newWorld(1, Options{bug: bug})
+		w.begin()
+		lost := 0
+		w.bus.loses = func(m any) bool {
+			g, is := m.(guild.GatewayMessage)
+			is = is && g.Dispatch != nil && g.Dispatch.Event == "GUILD_CREATE" && w.now < clock.Time(5*time.Second)
+			if is {
+				lost++
+			}
+			return is
+		}
+		w.runUntil(clock.Time(40 * time.Second))
+		if d := w.result.Waited; d < want[0] || d > want[1] || lost == 0 {
+			t.Errorf("%q: a client waited for %v, after %d losses", bug, d, lost)
+		}
 	}
 }
 

@@ -68,7 +68,9 @@ type Result struct {
 	Untold     int      // writes whose owner ended before it told anybody
 	Cut        int      // voice connections that the servers closed, or that broke
 	Adopted    int      // calls that went on by another gateway session
-	Hash       uint64   // of all that happened
+	// Waited is the longest that a client waited for its guild with a new session.
+	Waited time.Duration
+	Hash   uint64 // of all that happened
 }
 
 // maxViolations bounds what one run reports: the first says what went wrong.

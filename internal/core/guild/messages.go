@@ -2,6 +2,7 @@ package guild
 
 import (
 	"encoding/json"
+	"time"
 
 	"hubbub.dev/hubbub/proto"
 )
@@ -52,6 +53,9 @@ type Attach struct {
 	Voice *proto.VoiceStateUpdateData `cbor:"17,keyasint,omitempty"`
 	// Left is a session that was there lately and is no longer in voice.
 	Left bool `cbor:"18,keyasint,omitempty"`
+	// Waited is how long ago the session asked for the guild before, zero when it asks
+	// for the first time. An answer that had half as long to arrive was lost.
+	Waited time.Duration `cbor:"19,keyasint,omitempty"`
 }
 
 // Detach ends a session for good (not a resumable cut): its voice state ends

@@ -16,8 +16,8 @@ const (
 	maxQueried      = 100  // user_ids, and the limit of a search by name
 	maxNonce        = 32   // bytes, else the nonce is ignored ("Request Guild Members")
 
-	// answerFresh is how long an attached session that asks again has its answer under
-	// way. After that it was lost.
+	// answerFresh is how long an attached session has its answer under way, at most: one
+	// that says what it has Waited is believed sooner that it was lost.
 	answerFresh = 10 * time.Second
 )
 
@@ -43,10 +43,20 @@ func (g *Guild) attach(a *Attach) {
 		g.attachAgain(a)
 		return
 	}
-	if old := g.sessions[a.Session]; old == nil || g.in.Wall.Sub(old.answered).Abs() >= answerFresh {
+	if old := g.sessions[a.Session]; old == nil || g.in.Wall.Sub(old.answered).Abs() >= underWay(a.Waited) {
 		g.welcome(a, m)
 	}
 	g.joinUnheard(a)
+}
+
+// underWay is how long an answer may be under way to a session that waited since it asked
+// before. Where the owner was slow to hear what was asked before, its answer is young, and
+// a storm of those who ask again is not answered twice.
+func underWay(waited time.Duration) time.Duration {
+	if waited <= 0 {
+		return answerFresh
+	}
+	return min(answerFresh, waited/2)
 }
 
 // joinUnheard lets a session join where its gateway says that it asked to be, when

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"hubbub.dev/hubbub/proto"
 )
@@ -209,6 +210,30 @@ func TestLargeGuildsAreSentInPart(t *testing.T) {
 	h.wantEvents("GUILD_CREATE→s" + bot.String())
 	if d := h.out.Messages[0].Gateway.Dispatch; string(d.Data) != "{}" || d.Intent != proto.IntentGuilds {
 		t.Errorf("who does not want GUILDS is sent %+v", d)
+	}
+}
+
+// A repeat is answered when the answer before had time to arrive, and not when the owner
+// was slow to give it.
+func TestALostAnswerIsRepeatedSoon(t *testing.T) {
+	for _, c := range []struct {
+		answered, waited time.Duration // before the repeat
+		again            bool
+	}{
+		{5 * time.Second, 5 * time.Second, true},
+		{100 * time.Millisecond, 5 * time.Second, false},
+		{5 * time.Second, 0, false},
+		{9 * time.Second, 20 * time.Second, false},
+		{answerFresh, time.Minute, true},
+		{time.Second, -time.Second, false},
+	} {
+		h := newHouse(t)
+		h.attach(ann)
+		h.wall = h.wall.Add(c.answered)
+		h.step(Request{Attach: &Attach{SessionRef: ref(ann), Intents: proto.IntentsKnown, Waited: c.waited}})
+		if got := len(dispatched[proto.GuildCreate](h, "GUILD_CREATE")) == 1; got != c.again {
+			t.Errorf("answered %v and asked %v before: answered again %v", c.answered, c.waited, got)
+		}
 	}
 }
 

@@ -156,10 +156,12 @@ func (sh *shard) ask(now clock.Time) {
 			if left--; left < 0 {
 				return
 			}
+			attach := sh.claim(now, c, g)
+			attach.Waited = a.after
 			a.after = min(2*a.after, askSeldom)
 			a.at = now.Add(a.after)
 			in[c] = a
-			sh.request(guild.Request{Guild: g, Attach: sh.claim(now, c, g)})
+			sh.request(guild.Request{Guild: g, Attach: attach})
 		}
 	}
 }
