@@ -116,6 +116,7 @@ func (b *bus) disconnect(index int) { b.lost[index] = true }
 func (b *bus) reconnect(index int) {
 	b.lost[index] = false
 	if p := b.w.hosts[index].is; p != nil {
+		p.discovery.calm = b.w.now.Add(probeCalm)
 		defer p.do(aMessage, p.returned)
 	}
 	kept := b.kept[index]
@@ -130,6 +131,7 @@ const (
 	probeAnswered = iota
 	probeNobody   // nobody listens
 	probeSlow     // no answer in time
+	probeAway     // the bus is
 )
 
 // probe asks whether a node is on the bus, as a request does whose answer is at hand.
@@ -138,7 +140,7 @@ func (b *bus) probe(from *process, name string) int {
 		switch {
 		case h.name != name:
 		case b.lost[from.index]:
-			return probeSlow
+			return probeAway
 		case h.is == nil, b.lost[h.index], b.breaks && b.apart(from.index, h.index):
 			return probeNobody
 		case h.is.stopped, b.apart(from.index, h.index):

@@ -156,7 +156,7 @@ func (d *discovery) probe() {
 	switch w.bus.probe(d.p, next.Name) {
 	case probeNobody:
 		d.misses++
-	case probeSlow:
+	case probeAway:
 		d.misses, d.calm = 0, w.now.Add(probeCalm)
 	default:
 		d.misses = 0

@@ -42,6 +42,8 @@ type Bus interface {
 	Publish(subject string, m any) error
 	Request(ctx context.Context, subject string, m, reply any) error
 	Subscribe(subject string, f func(bus.Message)) (unsubscribe func(), err error)
+	Connected() bool
+	OnReturn(f func())
 }
 
 // Config of a node's place.
@@ -84,6 +86,7 @@ type Service struct {
 	listeners []Listener
 	met       chan struct{} // closed when the node has heard itself, and so others hear it
 	dropped   prometheus.Counter
+	back      atomic.Bool     // the bus was away since probe looked last
 	gone      chan struct{}   // closed when this node must end
 	life      context.Context // of the goroutine; nil before Start
 
@@ -144,6 +147,7 @@ func (s *Service) Start(g *run.Group) error {
 		s.run(ctx)
 	})
 	if !s.cfg.Alone {
+		s.bus.OnReturn(func() { s.back.Store(true) })
 		g.Go("discovery probe", s.probe)
 	}
 	return nil

@@ -17,8 +17,8 @@ const (
 	probeEvery   = 250 * time.Millisecond
 	probeTimeout = 200 * time.Millisecond
 	probeMisses  = 2
-	// probeCalm is how long after it heard nobody a node takes no other for dead: when
-	// a bus comes back, its nodes come back one by one.
+	// probeCalm is how long after its bus was away a node takes no other for dead: when it
+	// comes back, the nodes do one by one.
 	probeCalm = 3 * time.Second
 )
 
@@ -45,6 +45,10 @@ func (s *Service) probe(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		if s.back.Swap(false) || !s.bus.Connected() {
+			misses, calm = 0, time.Now().Add(probeCalm)
+			continue
+		}
 		next, ok := s.next()
 		if !ok {
 			continue
@@ -56,12 +60,9 @@ func (s *Service) probe(ctx context.Context) {
 		var answer probeAnswer
 		err := s.bus.Request(look, probeSubject(next.Name), struct{}{}, &answer)
 		cancel()
-		switch {
-		case errors.Is(err, bus.ErrNoResponders):
+		if errors.Is(err, bus.ErrNoResponders) {
 			misses++
-		case err != nil: // slow, or the bus is away: both say nothing of the node
-			misses, calm = 0, time.Now().Add(probeCalm)
-		default:
+		} else { // it is there, or slow, which says nothing of it
 			misses = 0
 		}
 		if misses < probeMisses || time.Now().Before(calm) {
