@@ -41,7 +41,7 @@ type ctlUpgrade struct {
 	Node string `arg:"" optional:"" help:"Name of a node of the fleet (default: the one whose data directory it is)."`
 }
 
-// Run replaces a media process.
+// Run replaces a media process, and the server too where that is alone.
 func (u *ctlUpgrade) Run(c *ctlCmd) error {
 	var answer struct {
 		Node string `json:"node"`
@@ -49,7 +49,7 @@ func (u *ctlUpgrade) Run(c *ctlCmd) error {
 	if err := c.call("POST", "/upgrade", map[string]string{"node": u.Node}, &answer); err != nil {
 		return err
 	}
-	return c.done(answer, "the media workers of %s go on in the new binary", answer.Node)
+	return c.done(answer, "%s goes on in the new binary", answer.Node)
 }
 
 type ctlDrain struct {

@@ -19,6 +19,7 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	LoadFloor loadFloorCmd `cmd:"" hidden:""`
+	Succeeds  succeedsCmd  `cmd:"" hidden:"" help:"Tell a server whether this binary can go on in its place."`
 	Media     mediaCmd     `cmd:"" hidden:"" help:"Run the media workers of a server that started this."`
 }
 

@@ -96,7 +96,7 @@ func (c *serveCmd) Run() error {
 		AttackRate: c.AttackRate, AdmitRate: c.AdmitRate,
 		PublicIP: c.PublicIP, PublicURL: c.PublicURL, Domain: c.Domain, ACMEEmail: c.ACMEEmail, ACMECA: c.ACMECA,
 		Name: c.Name, Region: c.Region, Registration: c.Registration, LegacyEncryption: c.LegacyEncryption,
-		NATS: c.NATS, Database: c.Database, Version: version, Log: log,
+		NATS: c.NATS, Database: c.Database, Version: version, Succession: node.Succeed(log), Log: log,
 	})
 	if err != nil {
 		return explain(err)
@@ -110,8 +110,12 @@ func (c *serveCmd) Run() error {
 	for running := true; running; {
 		select {
 		case <-upgrade:
-			if err := n.UpgradeMedia(ctx); err != nil {
+			if err := n.Upgrade(ctx); err != nil {
 				log.Error("not upgraded", "err", err)
+			}
+		case <-n.Upgraded():
+			if err := n.Replace(ctx); err != nil {
+				log.Error("not replaced", "err", err)
 			}
 		case <-ctx.Done():
 			log.Info("shutting down: clients are told to resume")

@@ -173,7 +173,7 @@ func received(t *testing.T, page *browser.App) (in incoming) {
 	return in
 }
 
-// TestMediaProcessDies kills the media process again and again, and upgrades it, while
+// TestMediaProcessDies kills the media process again and again, while
 // natives and a browser talk.
 func TestMediaProcessDies(t *testing.T) {
 	s := startServer(t, shipped)
@@ -191,20 +191,7 @@ func TestMediaProcessDies(t *testing.T) {
 	witness.join(lounge)
 
 	ears := map[string]*audience{"anna": attend(t, a), "ben": attend(t, b)}
-	speak := func(frames uint64) {
-		t.Helper()
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		until := a.said.last.Load() + frames
-		for limit := time.After(patience); a.said.last.Load() < until; {
-			select {
-			case <-tick.C:
-			case <-limit:
-				t.Fatal("anna does not speak")
-			}
-		}
-	}
-	speak(150)
+	a.speaks(t, 150)
 	joins := s.metric("hubbub_voice_identifies_total") + s.metric("hubbub_voice_resumes_total")
 	witness.hush()
 	fault := func(name string, lost int, strike func(pid int)) {
@@ -215,7 +202,7 @@ func TestMediaProcessDies(t *testing.T) {
 		before, pid, counted := received(t, page), s.mediaProcess(0), s.metric("hubbub_media_packets_received_total")
 		strike(pid)
 		s.mediaProcess(pid)
-		speak(100)
+		a.speaks(t, 100)
 		for who, e := range ears {
 			e.judge(t, name+": "+who, 2, lost)
 		}
@@ -240,16 +227,6 @@ func TestMediaProcessDies(t *testing.T) {
 			}
 		})
 	}
-	fault("ctl upgrade", 0, func(int) {
-		if _, complaint, code := run(t, s.bin, nil, "ctl", "--data", s.dir, "upgrade"); code != 0 {
-			t.Fatalf("ctl upgrade: %d %s", code, complaint)
-		}
-	})
-	fault("SIGUSR2", 0, func(int) {
-		if err := s.Signal(syscall.SIGUSR2); err != nil {
-			t.Fatal(err)
-		}
-	})
 	witness.unaware(t, a.id, b.id)
 	if now := s.metric("hubbub_voice_identifies_total") + s.metric("hubbub_voice_resumes_total"); now != joins {
 		t.Errorf("%v joined or resumed", now-joins)

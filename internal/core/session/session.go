@@ -89,6 +89,12 @@ func (s *Session) Export(seq uint64) (last uint64, missed [][]byte, ok bool) {
 	return s.seq, missed, ok
 }
 
+// Oldest returns the lowest number from which the session can be resumed.
+func (s *Session) Oldest() uint64 {
+	frames, _ := s.buffer.Len()
+	return s.seq - uint64(frames)
+}
+
 // Restore returns the session that was exported, which waits to be resumed.
 func Restore(now clock.Time, c *Config, last uint64, missed [][]byte) Session {
 	s := New(now, c)

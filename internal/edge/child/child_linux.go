@@ -1,6 +1,7 @@
 package child
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -66,7 +67,7 @@ type Process struct {
 	// Control is connected to the child's. It ends when the child does, and the child
 	// is to end when it ends.
 	Control net.Conn
-	cmd     *exec.Cmd
+	process *os.Process
 }
 
 // Start runs a program with its control connection and then files as the first
@@ -93,18 +94,42 @@ func Start(path string, args, env []string, files []*os.File) (*Process, error) 
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("child: %w", err), control.Close())
 	}
-	return &Process{Control: control, cmd: cmd}, nil
+	return &Process{Control: control, process: cmd.Process}, nil
+}
+
+// Adopt returns the child that this process started when it was another program, by its
+// id and its control connection, which is the caller's no longer. The child is killed
+// when the process's first thread ends, as it was the one that exec left.
+func Adopt(pid int, control *os.File) (*Process, error) {
+	c, err := connection(control)
+	if err != nil {
+		return nil, err
+	}
+	if ended, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
+		return nil, errors.Join(fmt.Errorf("child: %d is none that runs: %w", pid, cmp.Or(err, error(os.ErrProcessDone))), c.Close())
+	}
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("child: %w", err), c.Close())
+	}
+	return &Process{Control: c, process: process}, nil
 }
 
 // PID is the child's process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.process.Pid }
 
 // Kill ends the child at once.
-func (p *Process) Kill() { _ = p.cmd.Process.Kill() }
+func (p *Process) Kill() { _ = p.process.Kill() }
 
 // Wait returns when the child has ended, and says how unless it ended well. It closes
 // the control connection.
-func (p *Process) Wait() error { return errors.Join(p.cmd.Wait(), p.Control.Close()) }
+func (p *Process) Wait() error {
+	state, err := p.process.Wait()
+	if err == nil && !state.Success() {
+		err = &exec.ExitError{ProcessState: state}
+	}
+	return errors.Join(err, p.Control.Close())
+}
 
 // Control returns in a child the connection to its parent. It may be called once.
 func Control() (net.Conn, error) {
@@ -118,6 +143,52 @@ func Control() (net.Conn, error) {
 // File returns in a child the file with this index of those that Start was given. It
 // may be called once for each.
 func File(i int) (*os.File, error) { return inherited(firstFile + 1 + i) }
+
+// Inherit returns a descriptor that the program before in this process left open.
+func Inherit(fd int) (*os.File, error) { return inherited(fd) }
+
+// End kills a child that this process started when it was another program, and waits for
+// it. It does nothing to a process that is none.
+func End(pid int) {
+	if pid <= 1 {
+		return // several, or no child
+	}
+	if ended, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
+		return
+	}
+	_ = unix.Kill(pid, unix.SIGKILL)
+	_, _ = unix.Wait4(pid, nil, 0, nil)
+}
+
+// Duplicate returns a copy of a connection's or a listener's descriptor, which goes on
+// as it is.
+func Duplicate(of syscall.Conn) (*os.File, error) {
+	raw, err := of.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, failed := -1, error(nil)
+	if err := raw.Control(func(original uintptr) { fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, os.NewSyscallError("fcntl", failed)
+	}
+	return os.NewFile(uintptr(fd), "duplicate"), nil
+}
+
+// Replace has this process go on as another program, with descriptors that it inherits
+// beside the standard ones. Nothing of the process but those and its children is left, so
+// it returns only when that fails. It must be called on the thread that started the
+// children, which are killed otherwise.
+func Replace(path string, args, env []string, descriptors []int) error {
+	for _, fd := range descriptors {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("child: descriptor %d: %w", fd, err)
+		}
+	}
+	return os.NewSyscallError("execve", syscall.Exec(path, args, env))
+}
 
 func inherited(fd int) (*os.File, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {

@@ -5,6 +5,7 @@ package child
 import (
 	"net"
 	"os"
+	"syscall"
 )
 
 // Own is the path of the binary that this process runs.
@@ -45,3 +46,18 @@ func Control() (net.Conn, error) { return nil, ErrUnsupported }
 
 // File fails here.
 func File(int) (*os.File, error) { return nil, ErrUnsupported }
+
+// Adopt fails here.
+func Adopt(int, *os.File) (*Process, error) { return nil, ErrUnsupported }
+
+// Inherit fails here.
+func Inherit(int) (*os.File, error) { return nil, ErrUnsupported }
+
+// Replace fails here.
+func Replace(string, []string, []string, []int) error { return ErrUnsupported }
+
+// Duplicate fails here.
+func Duplicate(syscall.Conn) (*os.File, error) { return nil, ErrUnsupported }
+
+// End does nothing here.
+func End(int) {}

@@ -119,7 +119,12 @@ func reserve(addr netip.Addr, port uint16) (*Conn, error) {
 
 // Inherit returns the socket that another process handed over as f, which it may have
 // read from. The Conn owns f's descriptor from then on, also when it fails.
-func Inherit(f *os.File) (*Conn, error) {
+func Inherit(f *os.File) (*Conn, error) { return inherit(f, (*Conn).watch) }
+
+// Keep is Inherit for a socket that yet another process reads, as Reserve is Listen.
+func Keep(f *os.File) (*Conn, error) { return inherit(f, func(*Conn) error { return nil }) }
+
+func inherit(f *os.File, watch func(*Conn) error) (*Conn, error) {
 	defer func() { _ = f.Close() }()
 	c := &Conn{timer: -1, epoll: -1}
 	var err error
@@ -138,7 +143,7 @@ func Inherit(f *os.File) (*Conn, error) {
 		}
 	}
 	if err == nil {
-		err = c.watch()
+		err = watch(c)
 	}
 	if err != nil {
 		c.Close()

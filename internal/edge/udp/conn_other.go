@@ -46,6 +46,9 @@ func Reserve(addr netip.Addr, port uint16) (*Conn, error) { return Listen(addr, 
 // Inherit fails here: no process hands sockets over.
 func Inherit(*os.File) (*Conn, error) { return nil, errors.ErrUnsupported }
 
+// Keep fails here too.
+func Keep(*os.File) (*Conn, error) { return nil, errors.ErrUnsupported }
+
 // File returns a copy of the socket's descriptor.
 func (c *Conn) File() (*os.File, error) { return c.conn.File() }
 

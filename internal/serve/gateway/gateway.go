@@ -84,6 +84,9 @@ type Config struct {
 	FailuresPerMinute int // failed Identifies from one address, loopback excepted; 30
 	AdmitPerSecond    int // Identifies, and as many Resumes; 250 for each core
 
+	// Restored is what Suspend returned in the program before in this process, or nil.
+	Restored []Suspended
+
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil for none
 }
@@ -158,6 +161,7 @@ func New(cfg Config, b Bus, s Store) *Service {
 // request.
 func (g *Service) Start(group *run.Group) error {
 	g.group = group
+	g.restore()
 	for _, sh := range g.shards {
 		group.Go("gateway shard", sh.run)
 	}

@@ -34,6 +34,7 @@ type offspring struct {
 	memory  *child.Memory
 	media   *Media // nil before begin
 	serving bool
+	speak   chan struct{} // ends a rest
 }
 
 // RunChild is the whole life of a child process that a Supervisor started: it returns
@@ -44,7 +45,7 @@ func RunChild(version string, keepHouse func(context.Context)) error {
 	if err != nil {
 		return err
 	}
-	o := &offspring{control: control, in: bufio.NewReaderSize(control, 64<<10), out: run.NewMailbox[frame](outboxFrames)}
+	o := &offspring{control: control, in: bufio.NewReaderSize(control, 64<<10), out: run.NewMailbox[frame](outboxFrames), speak: make(chan struct{}, 1)}
 	o.log = slog.New(&remoteHandler{level: &o.level, out: o.out})
 	o.group = run.NewGroup(context.Background(), o.log)
 	defer context.AfterFunc(o.group.Context(), func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
@@ -80,6 +81,13 @@ func (o *offspring) obey() error {
 			err = o.orders(f.Orders)
 		case f.Serve != nil:
 			err = o.serve(f.Serve)
+		case f.Rest:
+			o.out.Post(frame{Resting: true})
+		case f.Speak:
+			select {
+			case o.speak <- struct{}{}:
+			default:
+			}
 		case f.Stop:
 			return nil
 		}
@@ -215,6 +223,18 @@ func (o *offspring) write(ctx context.Context) {
 			}
 		}
 		if writeFrame(w, f) != nil {
+			return
+		}
+		if !f.Resting {
+			continue
+		}
+		// What there is to say meanwhile waits, for whoever supervises next.
+		if w.Flush() != nil {
+			return
+		}
+		select {
+		case <-o.speak:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -18,7 +18,7 @@ const (
 	// directiveBatch is how many commands one frame has at most.
 	directiveBatch = 256
 	// formVersion is to be raised with each change of frames or of what records mean.
-	formVersion = 1
+	formVersion = 2
 )
 
 // layout names the form of frames and of the shared memory. Binaries that differ in it
@@ -36,6 +36,8 @@ type frame struct {
 	// From the child, while it serves.
 	Event *workerEvent  `cbor:"3,keyasint,omitempty"`
 	Stats []WorkerStats `cbor:"4,keyasint,omitempty"`
+	// From the child, the last until Speak.
+	Resting bool `cbor:"6,keyasint,omitempty"`
 	// From the child, at any time.
 	Log *logLine `cbor:"5,keyasint,omitempty"`
 
@@ -45,6 +47,10 @@ type frame struct {
 	Orders []directive `cbor:"11,keyasint,omitempty"`
 	Serve  *serving    `cbor:"12,keyasint,omitempty"`
 	Stop   bool        `cbor:"13,keyasint,omitempty"`
+	// From the supervisor, while the child serves: to say nothing more, which the child
+	// ends with Resting, until it is to speak again.
+	Rest  bool `cbor:"14,keyasint,omitempty"`
+	Speak bool `cbor:"15,keyasint,omitempty"`
 }
 
 type hello struct {

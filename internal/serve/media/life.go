@@ -51,13 +51,17 @@ func (s *Supervisor) start(path string) (*life, error) {
 		return nil, err
 	}
 	s.lives++
-	l := &life{
+	l := s.live(p)
+	s.group.Go("media child reader", func(context.Context) { s.read(l) })
+	return l, nil
+}
+
+func (s *Supervisor) live(p *child.Process) *life {
+	return &life{
 		number: s.lives, process: p, inputs: run.NewMailbox[frame](inputQueue), ended: make(chan struct{}), since: time.Now(),
 		out: bufio.NewWriterSize(p.Control, 64<<10), beats: make([]uint64, len(s.memories)), stuck: make([]int, len(s.memories)),
 		said: make([]WorkerStats, len(s.memories)),
 	}
-	s.group.Go("media child reader", func(context.Context) { s.read(l) })
-	return l, nil
 }
 
 // read takes what a child says, until it has ended.

@@ -50,6 +50,10 @@ type service struct {
 	// begin; nil while there is none.
 	asked *upgrade
 	next  *life
+
+	early  *resting     // asked for before the child served
+	asleep chan<- error // of who waits for the child's rest
+	rested bool         // the child says nothing
 }
 
 // serve has a child serve until it ends, or until the next one may begin, which it
@@ -57,10 +61,15 @@ type service struct {
 func (s *Supervisor) serve(ctx context.Context, l *life) (next *life, err error) {
 	v := &service{Supervisor: s, life: l}
 	defer v.abandon(&next)
-	if l.hello {
-		if err := v.commence(); err != nil {
-			return nil, err
-		}
+	switch {
+	case l.begun: // by the program before in this process
+		v.pid.Store(int64(l.process.PID()))
+		err = v.speak()
+	case l.hello:
+		err = v.commence()
+	}
+	if err != nil {
+		return nil, err
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -82,6 +91,10 @@ func (s *Supervisor) serve(ctx context.Context, l *life) (next *life, err error)
 			err = v.look()
 		case u := <-s.upgrades:
 			v.prepare(u)
+		case r := <-s.rests:
+			err = v.rest(r)
+		case w := <-s.wills:
+			err = v.bequeath(w)
 		case f := <-nextInputs:
 			if over, err := v.handOver(&f); over || err != nil {
 				next = v.next
@@ -154,6 +167,13 @@ func (v *service) hear(f *frame) error {
 		v.ready = true
 		v.hushAt = time.Now().Add(hushAfter)
 		v.cfg.Log.Info("the media process serves", "pid", v.process.PID(), "after", time.Since(v.since).Round(time.Millisecond))
+		if r := v.early; r != nil {
+			v.early = nil
+			return v.rest(*r)
+		}
+	case f.Resting && v.asleep != nil:
+		v.asleep <- nil
+		v.asleep, v.rested = nil, true
 	case f.Event != nil:
 		if v.table.event(v.number, f.Event) {
 			v.sink(f.Event.Worker, f.Event.Event)

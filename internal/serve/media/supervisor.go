@@ -67,6 +67,9 @@ type Supervisor struct {
 
 	commands *run.Mailbox[directive]
 	upgrades chan upgrade
+	rests    chan resting
+	wills    chan will
+	heir     *life         // that the program before in this process started; nil once it is served
 	closing  chan struct{} // closed by Close
 	done     chan struct{} // closed when run has ended; nil before Start
 
@@ -84,12 +87,20 @@ type Supervisor struct {
 // NewSupervisor opens the workers' sockets and makes the certificate of their DTLS
 // servers. It fails where no child can be given them.
 func NewSupervisor(cfg Config, command Command) (*Supervisor, error) {
+	s := newSupervisor(cfg, command)
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+func newSupervisor(cfg Config, command Command) *Supervisor {
 	if command.Path == "" {
 		command.Path = child.Own
 	}
-	s := &Supervisor{
+	return &Supervisor{
 		cfg: cfg, command: command, table: newTable(), commands: run.NewMailbox[directive](commandQueue),
-		upgrades: make(chan upgrade), closing: make(chan struct{}),
+		upgrades: make(chan upgrade), rests: make(chan resting), wills: make(chan will), closing: make(chan struct{}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hubbub_media_restarts_total", Help: "Media child processes that ended unasked and were replaced.",
 		}),
@@ -97,10 +108,6 @@ func NewSupervisor(cfg Config, command Command) (*Supervisor, error) {
 			Name: "hubbub_media_events_dropped_total", Help: "Events of the media child that found the supervisor's queue full.",
 		}),
 	}
-	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.release())
-	}
-	return s, nil
 }
 
 // open makes what all children share.
@@ -113,15 +120,20 @@ func (s *Supervisor) open() error {
 	if s.sockets, err = openSockets(s.cfg, udp.Reserve); err != nil {
 		return err
 	}
+	if s.memory, err = child.NewMemory("hubbub media", len(s.sockets)*memorySize); err != nil {
+		return fmt.Errorf("media: shared memory: %w", err)
+	}
+	return s.share(certificate)
+}
+
+// share makes ready what children are given of sockets, memory and certificate.
+func (s *Supervisor) share(certificate tls.Certificate) (err error) {
 	for i, socket := range s.sockets {
 		f, err := socket.File()
 		if err != nil {
 			return fmt.Errorf("media: worker %d: %w", i, err)
 		}
 		s.files = append(s.files, f)
-	}
-	if s.memory, err = child.NewMemory("hubbub media", len(s.sockets)*memorySize); err != nil {
-		return fmt.Errorf("media: shared memory: %w", err)
 	}
 	if s.memories, err = divide(s.memory, len(s.sockets)); err != nil {
 		return err
@@ -196,6 +208,9 @@ func (s *Supervisor) Close() error {
 
 func (s *Supervisor) release() error {
 	err := closeSockets(s.sockets)
+	if s.heir != nil {
+		err = errors.Join(err, s.heir.process.Control.Close())
+	}
 	for _, f := range s.files {
 		err = errors.Join(err, f.Close())
 	}
@@ -211,7 +226,10 @@ func (s *Supervisor) run(ctx context.Context) {
 	// A child is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var next *life
+	next, heir := s.heir, s.heir
+	if s.heir = nil; heir != nil {
+		s.group.Go("media child reader", func(context.Context) { s.read(heir) })
+	}
 	for short := 0; ; {
 		l, err := next, error(nil)
 		if next = nil; l == nil {

@@ -75,7 +75,9 @@ type Config struct {
 	ResumeWindow      time.Duration // for which a cut session can be resumed; zero for a minute
 
 	Version string
-	Log     *slog.Logger
+	// Succession is what the program before in this process left, or nil.
+	Succession *Succession
+	Log        *slog.Logger
 
 	roles fleet.Roles
 }

@@ -320,8 +320,13 @@ func (n *Node) startVoice(_ context.Context, key []byte) error {
 }
 
 func (n *Node) openGateway(context.Context, []byte) error {
+	var restored []gateway.Suspended
+	if before := n.cfg.Succession; before != nil {
+		restored = before.legacy.Gateway
+	}
 	n.gateway = gateway.New(gateway.Config{
-		Node: n.name, Epoch: n.epoch, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Route: n.route, Beside: n.beside(), Log: n.log, Metrics: n.metrics,
+		Restored: restored,
+		Node:     n.name, Epoch: n.epoch, Region: n.cfg.Region, PublicURL: n.cfg.PublicURL, Route: n.route, Beside: n.beside(), Log: n.log, Metrics: n.metrics,
 		Heartbeat: n.cfg.HeartbeatInterval, AdmitPerSecond: n.cfg.AdmitRate, ResumeWindow: n.cfg.ResumeWindow,
 	}, n.bus, n.store)
 	n.discovery.Listen(n.gateway)

@@ -47,6 +47,7 @@ type Node struct {
 	metrics   *prometheus.Registry
 	closing   atomic.Bool
 	draining  atomic.Bool
+	upgraded  chan struct{} // holds one token: it is time to Replace
 	asked     chan struct{} // closed when the operator wants the node to drain
 	askedOnce sync.Once
 	opened    atomic.Bool // the roles are there
@@ -91,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry(), asked: make(chan struct{})}
+	n := &Node{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry(), asked: make(chan struct{}), upgraded: make(chan struct{}, 1)}
 	n.group = run.NewGroup(context.WithoutCancel(ctx), cfg.Log)
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{n.openData, n.openBus, n.openPort, n.openFleet, n.openAuthority, n.openRoles, n.join, n.serve, n.greet} {
@@ -195,7 +196,12 @@ func (n *Node) openPort(context.Context) (err error) {
 	// What is still there says so itself, in heartbeats and requests; the kernel's keepalives
 	// every 15 s would wake both hosts for nothing.
 	listening := net.ListenConfig{KeepAlive: -1}
-	if n.listener, err = listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP); err != nil {
+	if before := n.cfg.Succession; before != nil {
+		n.listener, err = before.listen()
+	} else {
+		n.listener, err = listening.Listen(n.group.Context(), "tcp", n.cfg.HTTP)
+	}
+	if err != nil {
 		return fmt.Errorf("HTTP port (--http): %w", err)
 	}
 	n.onClose(func() { _ = n.listener.Close() })
@@ -203,7 +209,21 @@ func (n *Node) openPort(context.Context) (err error) {
 	return nil
 }
 
-func (n *Node) openVoice(key []byte) (err error) {
+// openVoice makes the media workers and the voice service, of what the program before left
+// if it can be.
+func (n *Node) openVoice(key []byte) error {
+	if before := n.cfg.Succession; before != nil {
+		err := n.makeVoice(key, before)
+		if err == nil {
+			return nil
+		}
+		n.log.Error("the calls of the program before are not taken over: they are cut and come back", "err", err)
+		before.letGo()
+	}
+	return n.makeVoice(key, nil)
+}
+
+func (n *Node) makeVoice(key []byte, before *Succession) (err error) {
 	mc := media.Config{
 		BasePort: max(n.cfg.UDPPort, 0), Workers: n.cfg.Workers, Legacy: n.cfg.LegacyEncryption,
 		MaxSpeakers: n.cfg.MaxSpeakers, Wait: n.cfg.Wait, AttackRate: n.cfg.AttackRate, Log: n.log, Metrics: n.metrics,
@@ -211,10 +231,9 @@ func (n *Node) openVoice(key []byte) (err error) {
 	if n.cfg.UDPBind != "" {
 		mc.Bind = netip.MustParseAddr(n.cfg.UDPBind)
 	}
-	if n.media, err = n.openMedia(mc); err != nil {
+	if n.media, err = n.openMedia(mc, before); err != nil {
 		return fmt.Errorf("media ports (--udp-port, --workers): %w", err)
 	}
-	n.onClose(func() { _ = n.media.Close() })
 	vc := voice.Config{
 		Node: n.name, Route: n.route, Key: key, Legacy: n.cfg.LegacyEncryption, Version: n.cfg.Version,
 		Heartbeat: n.cfg.HeartbeatInterval, ResumeWindow: n.cfg.ResumeWindow, Log: n.log, Metrics: n.metrics,
@@ -224,16 +243,20 @@ func (n *Node) openVoice(key []byte) (err error) {
 	if n.cfg.PublicIP != "" {
 		vc.PublicIP = netip.MustParseAddr(n.cfg.PublicIP)
 	}
-	if n.voice, err = voice.New(vc, n.bus, n.media); err != nil {
-		return fmt.Errorf("voice: %w", err)
+	if before != nil {
+		vc.Restored = before.legacy.Voice
 	}
+	if n.voice, err = voice.New(vc, n.bus, n.media); err != nil {
+		return errors.Join(fmt.Errorf("voice: %w", err), n.media.Close())
+	}
+	n.onClose(func() { _ = n.media.Close() })
 	n.discovery.Listen(n.voice)
 	n.media.Start(n.group, n.voice.Event)
 	return nil
 }
 
 // openMedia makes the media workers, which are nil after an error.
-func (n *Node) openMedia(cfg media.Config) (workers, error) {
+func (n *Node) openMedia(cfg media.Config, before *Succession) (workers, error) {
 	if !n.cfg.MediaProcess {
 		m, err := media.New(cfg)
 		if err != nil {
@@ -241,7 +264,17 @@ func (n *Node) openMedia(cfg media.Config) (workers, error) {
 		}
 		return m, nil
 	}
-	s, err := media.NewSupervisor(cfg, media.Command{Args: n.cfg.MediaArgs})
+	command := media.Command{Args: n.cfg.MediaArgs}
+	if before != nil {
+		handed := before.handed
+		before.handed = media.Handed{} // whatever comes of it
+		s, err := media.TakeOver(cfg, command, &before.legacy.Media, handed)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	s, err := media.NewSupervisor(cfg, command)
 	if err != nil {
 		return nil, err
 	}
@@ -357,16 +390,10 @@ func (n *Node) CAFile() string { return n.authority.Path() }
 // AdminToken returns the token of the admin API.
 func (n *Node) AdminToken() string { return n.adminToken }
 
-// UpgradeMedia has the media workers go on in a process of the binary that is now where
-// this one was started from. Nobody in a call notices.
-func (n *Node) UpgradeMedia(ctx context.Context) error {
+func (n *Node) upgradeMedia(ctx context.Context, path string) error {
 	s, ok := n.media.(*media.Supervisor)
 	if !ok {
 		return errors.New("the media workers have no process of their own (--media-process)")
-	}
-	path, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("upgrade: %w", err)
 	}
 	return s.Upgrade(ctx, path)
 }

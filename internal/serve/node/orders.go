@@ -114,4 +114,4 @@ func (o *order) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeStatus(w, http.StatusAccepted, is)
 }
 
-func (n *Node) upgrade(ctx context.Context) (outcome, error) { return outcome{}, n.UpgradeMedia(ctx) }
+func (n *Node) upgrade(ctx context.Context) (outcome, error) { return outcome{}, n.Upgrade(ctx) }

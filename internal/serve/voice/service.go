@@ -80,9 +80,11 @@ type Config struct {
 	Heartbeat    time.Duration
 	ResumeWindow time.Duration
 	Version      string
-	Random       func([]byte) // fills its argument with secret random bytes
-	Log          *slog.Logger
-	Metrics      prometheus.Registerer
+	// Restored is what Suspend returned in the program before in this process, or nil.
+	Restored []signalling.State
+	Random   func([]byte) // fills its argument with secret random bytes
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
 }
 
 // Media is what signalling asks of the media workers: orders are posted, and what
@@ -154,11 +156,20 @@ func New(cfg Config, b Bus, m Media) (*Service, error) {
 	for worker := range m.Workers() {
 		workers = append(workers, signalling.Worker{Port: m.Port(worker), Addr: m.Addr(worker)})
 	}
+	if cfg.Restored != nil && len(cfg.Restored) != len(workers) {
+		return nil, fmt.Errorf("voice: %w", signalling.ErrState)
+	}
 	for home := range workers {
-		s.shards = append(s.shards, newShard(s, signalling.Config{
+		h := newShard(s, signalling.Config{
 			Node: cfg.Node, Home: home, Workers: workers, Fingerprint: fingerprint, Modes: modes,
 			Version: cfg.Version, Heartbeat: cfg.Heartbeat, ResumeWindow: cfg.ResumeWindow, Random: cfg.Random,
-		}))
+		})
+		if cfg.Restored != nil {
+			if err := h.restore(&cfg.Restored[home]); err != nil {
+				return nil, fmt.Errorf("voice: %w", err)
+			}
+		}
+		s.shards = append(s.shards, h)
 	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
@@ -325,6 +336,50 @@ func (s *Service) List(ctx context.Context) ([]signalling.Info, error) {
 	return all, nil
 }
 
+// Suspend is Close for a process that goes on as another program: it returns what the
+// service is, for Config.Restored there. From then on it is of no use.
+func (s *Service) Suspend(ctx context.Context) ([]signalling.State, error) {
+	type part struct {
+		home  int
+		state signalling.State
+	}
+	parts := make(chan part, len(s.shards))
+	s.closing.Store(true)
+	s.unsubscribe()
+	for _, c := range s.lobby.all() {
+		s.close(c, proto.VoiceCloseServerCrashed)
+	}
+	for _, h := range s.shards {
+		if !h.tell(control{ask: func() { parts <- part{h.home, h.suspend()} }}) {
+			return nil, errors.New("voice: a shard is overloaded")
+		}
+	}
+	states := make([]signalling.State, len(s.shards))
+	for range s.shards {
+		select {
+		case p := <-parts:
+			states[p.home] = p.state
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	s.parted(ctx)
+	return states, nil
+}
+
+// parted waits until all connections have ended, or for ctx or the group.
+func (s *Service) parted(ctx context.Context) {
+	for s.open.Load() > 0 {
+		select {
+		case <-s.closed:
+		case <-ctx.Done():
+			return
+		case <-s.group.Load().Context().Done():
+			return
+		}
+	}
+}
+
 // Close takes no more connections and closes those there are with 4015, from which clients resume or join anew. It returns when all have ended,
 // or with ctx. The shards end with their group.
 func (s *Service) Close(ctx context.Context) {
@@ -339,15 +394,7 @@ func (s *Service) Close(ctx context.Context) {
 	for _, h := range s.shards {
 		h.tell(control{ask: h.closeAll})
 	}
-	for s.open.Load() > 0 {
-		select {
-		case <-s.closed:
-		case <-ctx.Done():
-			return
-		case <-group.Context().Done():
-			return
-		}
-	}
+	s.parted(ctx)
 }
 
 // ServeHTTP takes one WebSocket connection, on any path. The version is the query

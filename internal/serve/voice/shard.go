@@ -44,11 +44,13 @@ type control struct {
 type shard struct {
 	service  *Service
 	home     int
+	cfg      signalling.Config
 	core     *signalling.Shard
 	clients  map[signalling.ConnID]*client
 	inbox    *run.Mailbox[input]
 	control  *run.Mailbox[control]
 	sessions atomic.Int64
+	over     bool // suspended
 
 	burst [][]byte // that wire was made of last
 	wire  []byte
@@ -56,7 +58,7 @@ type shard struct {
 
 func newShard(s *Service, cfg signalling.Config) *shard {
 	return &shard{
-		service: s, home: cfg.Home, core: signalling.NewShard(cfg),
+		service: s, home: cfg.Home, cfg: cfg, core: signalling.NewShard(cfg),
 		clients: make(map[signalling.ConnID]*client),
 		inbox:   run.NewMailbox[input](inboxSize),
 		control: run.NewMailbox[control](controlSize),
@@ -95,6 +97,9 @@ func (h *shard) run(ctx context.Context) {
 			now := monotonic.Now()
 			h.core.Beaten(now, h.beat)
 			h.core.Tick(now)
+		}
+		if h.over {
+			return
 		}
 		h.flush(monotonic.Now())
 		h.sessions.Store(int64(h.core.Sessions()))
@@ -235,3 +240,25 @@ func (h *shard) request(subject string, r guild.Request) {
 }
 
 func (h *shard) closeAll() { h.core.CloseAll(monotonic.Now(), proto.VoiceCloseServerCrashed) }
+
+// restore makes the shard what it was when it was suspended.
+func (h *shard) restore(st *signalling.State) error {
+	core, err := signalling.Restore(monotonic.Now(), h.cfg, st)
+	if err != nil {
+		return err
+	}
+	if h.core = core; !h.service.placement.core.Restore(h.home, st) {
+		return signalling.ErrState
+	}
+	h.sessions.Store(int64(core.Sessions()))
+	return nil
+}
+
+// suspend ends the shard, and returns what it was.
+func (h *shard) suspend() signalling.State {
+	now := monotonic.Now()
+	st := h.core.State(now, proto.VoiceCloseServerCrashed)
+	h.flush(now)
+	h.over = true
+	return st
+}

@@ -1,0 +1,132 @@
+package ops
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hubbub.dev/hubbub/test/browser"
+	"hubbub.dev/hubbub/test/harness"
+)
+
+// TestServerReplacesItself has the whole server go on as the binary at its path, while
+// natives and a browser talk: nobody loses a packet, and all resume.
+func TestServerReplacesItself(t *testing.T) {
+	s := startServer(t, shipped)
+	lounge := s.channel("Lounge")
+	a, b := join(t, s, "anna", lounge), join(t, s, "ben", lounge)
+	chromium := browser.Chromium(t, browser.Options{Microphone: harness.WAV48(t, harness.JFK)})
+	page := browser.Enter(t, chromium, s.url(), s.link("Invite"), "Cy")
+	page.Eval(t, watched, nil)
+	page.Join(t, lounge)
+	page.Wait(t, `window.hubbub.remoteStreams().size === 2`)
+	ears := map[string]*audience{"anna": attend(t, a), "ben": attend(t, b)}
+	a.speaks(t, 150)
+	for name, strike := range map[string]func(){
+		"ctl upgrade": func() { s.ctl("upgrade") },
+		"SIGUSR2": func() {
+			if err := s.Signal(syscall.SIGUSR2); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for _, e := range ears {
+			e.begin()
+		}
+		before, media := received(t, page), s.mediaProcess(0)
+		strike()
+		media = s.mediaProcess(media)
+		s.until("hubbub_voice_resumes_total", func(n float64) bool { return n == 3 })
+		a.speaks(t, 100)
+		for who, e := range ears {
+			e.judge(t, name+": "+who, 2, 0)
+		}
+		after := received(t, page)
+		t.Logf("%s: the page got %d packets, lost %d, concealed %d ms", name,
+			after.Packets-before.Packets, after.Lost-before.Lost, (after.Concealed-before.Concealed)/48)
+		if after.Connections != 1 || after.Lost != before.Lost || after.Packets-before.Packets < 100 {
+			t.Errorf("%s: the page had %+v and has %+v", name, before, after)
+		}
+		if n := s.metric("hubbub_voice_identifies_total"); n != 0 {
+			t.Errorf("%s: %v identified anew", name, n)
+		}
+		if got := s.mediaProcess(0); got != media {
+			t.Errorf("%s: the media process is %d, after %d", name, got, media)
+		}
+		if got := len(voiceList(s)); got != 3 {
+			t.Errorf("%s: %d are in voice, not 3", name, got)
+		}
+	}
+}
+
+// TestUnfitBinariesAreRefused has a server asked to go on as what does not run, and as what
+// runs and then does not serve: the first is refused, the second leaves nothing behind.
+func TestUnfitBinariesAreRefused(t *testing.T) {
+	s := newServer(t, shipped)
+	s.expected = `level=ERROR`
+	real := s.bin
+	s.bin = filepath.Join(t.TempDir(), "hubbub")
+	s.Path = s.bin
+	install := func(content []byte) {
+		t.Helper()
+		if err := os.WriteFile(s.bin+".new", content, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(s.bin+".new", s.bin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := os.ReadFile(real)
+	if err != nil {
+		t.Fatal(err)
+	}
+	install(good)
+	s.start()
+	lounge := s.channel("Lounge")
+	a, b := join(t, s, "anna", lounge), join(t, s, "ben", lounge)
+	a.hears(t, b, 10)
+	media := s.mediaProcess(0)
+
+	install([]byte("#!/bin/sh\nexit 7\n"))
+	if _, complaint, code := run(t, real, nil, "ctl", "--data", s.dir, "upgrade"); code == 0 || !strings.Contains(complaint, "does not run") {
+		t.Errorf("ctl upgrade to what does not run: %d %s", code, complaint)
+	}
+	a.hears(t, b, 10)
+	if now := s.mediaProcess(0); now != media {
+		t.Errorf("the media process is %d after a refusal, not %d", now, media)
+	}
+
+	// It says that it is fit, and runs as a media process: as a server it ends at once.
+	install([]byte("#!/bin/sh\n[ \"$1\" = succeeds ] && exit 0\n[ \"$1\" = media ] && exec " + real + " media\nexit 7\n"))
+	if _, complaint, code := run(t, real, nil, "ctl", "--data", s.dir, "upgrade"); code != 0 {
+		t.Errorf("ctl upgrade to what runs: %d %s", code, complaint)
+	}
+	select {
+	case <-s.Exited():
+	case <-time.After(patience):
+		t.Fatal("a server that does not serve has not ended")
+	}
+	s.http.CloseIdleConnections()
+	install(good)
+	s.start() // on the same ports, which nobody holds
+	a.hears(t, b, 10)
+	b.hears(t, a, 10)
+}
+
+// speaks waits until a caller has said so many frames more.
+func (c *caller) speaks(t *testing.T, frames uint64) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	until := c.said.last.Load() + frames
+	for limit := time.After(patience); c.said.last.Load() < until; {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%s does not speak", c.name)
+		}
+	}
+}
