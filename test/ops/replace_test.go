@@ -63,7 +63,8 @@ func TestServerReplacesItself(t *testing.T) {
 }
 
 // TestUnfitBinariesAreRefused has a server asked to go on as what does not run, and as what
-// runs and then does not serve: the first is refused, the second leaves nothing behind.
+// runs and then does not serve, or does not understand: the first is refused, the second leaves
+// nothing behind, and after the third calls come back as after a crash.
 func TestUnfitBinariesAreRefused(t *testing.T) {
 	s := newServer(t, shipped)
 	s.expected = `level=ERROR`
@@ -114,6 +115,40 @@ func TestUnfitBinariesAreRefused(t *testing.T) {
 	s.start() // on the same ports, which nobody holds
 	a.hears(t, b, 10)
 	b.hears(t, a, 10)
+
+	// It finds what was left unreadable, and begins as after a crash, on the same ports.
+	media = s.mediaProcess(0)
+	install([]byte(strings.NewReplacer("REAL", real).Replace(`#!/bin/sh
+[ "$1" = succeeds ] && exit 0
+[ "$1" = media ] && exec REAL media
+all=$SUCCESSION_OF_HUBBUB
+pid=${all%%:*} all=${all#*:}
+state=${all%%:*} all=${all#*:}
+listener=${all%%:*} all=${all#*:}
+export SUCCESSION_OF_HUBBUB="$pid:$listener:$state:$all"
+exec REAL "$@"
+`)))
+	if _, complaint, code := run(t, real, nil, "ctl", "--data", s.dir, "upgrade"); code != 0 {
+		t.Errorf("ctl upgrade to what forgets: %d %s", code, complaint)
+	}
+	s.logs(t, "nothing is taken over")
+	a.hears(t, b, 10)
+	b.hears(t, a, 10)
+	s.mediaProcess(media) // another, and one alone
+}
+
+// logs waits until the server has logged something.
+func (s *server) logs(t *testing.T, what string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(patience); !strings.Contains(s.Log.String(), what); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("the server does not log %q", what)
+		}
+	}
 }
 
 // speaks waits until a caller has said so many frames more.
