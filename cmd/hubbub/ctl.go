@@ -64,7 +64,7 @@ type ctlCmd struct {
 		List ctlVoiceList `cmd:"" help:"List who is in which voice channel, and on which worker."`
 	} `cmd:"" help:"Voice."`
 	Drain   ctlDrain   `cmd:"" help:"Have a node hand its calls over to other nodes, without anybody hearing it, and end."`
-	Upgrade ctlUpgrade `cmd:"" help:"Have the server go on as the binary that is now where it was started from (in a fleet: the media workers alone). Nobody in a call notices."`
+	Upgrade ctlUpgrade `cmd:"" help:"Have the server go on as the binary that is now where it was started from (in a fleet: the media workers alone). No call loses a packet."`
 	Token   struct {
 		Create ctlTokenCreate `cmd:"" help:"Print a fresh token of a user or bot."`
 		Revoke ctlTokenRevoke `cmd:"" help:"Make every token of a user invalid and end its sessions."`

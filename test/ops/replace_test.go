@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"hubbub.dev/hubbub/proto"
 	"hubbub.dev/hubbub/test/browser"
 	"hubbub.dev/hubbub/test/harness"
 )
@@ -60,6 +61,21 @@ func TestServerReplacesItself(t *testing.T) {
 			t.Errorf("%s: %d are in voice, not 3", name, got)
 		}
 	}
+	// The guild's word still counts where packets are forwarded.
+	s.ctl("member", "mute", "--user", "ben")
+	a.speaks(t, 25)
+	ears["anna"].begin()
+	a.speaks(t, 50)
+	if n := ears["anna"].from(b.id); n != 0 {
+		t.Errorf("%d packets of ben, who is muted", n)
+	}
+}
+
+// from returns how many packets of a speaker came since begin.
+func (a *audience) from(speaker proto.Snowflake) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.streams[speaker].packets - 1
 }
 
 // TestUnfitBinariesAreRefused has a server asked to go on as what does not run, and as what
