@@ -84,6 +84,7 @@ type SessionState struct {
 	About     *int                `cbor:"24,keyasint,omitempty"` // Client Flags
 	Platform  *int                `cbor:"25,keyasint,omitempty"`
 	SelectIn  time.Duration       `cbor:"26,keyasint,omitempty"`
+	Named     string              `cbor:"27,keyasint"` // session of the token
 }
 
 // NoticeState is what a guild said of a join without a session.
@@ -147,7 +148,7 @@ func (ch *channel) state(now clock.Time) ChannelState {
 
 func (x *session) state(now clock.Time) SessionState {
 	st := SessionState{
-		Guild: x.guild, User: x.user, Flags: x.VoiceFlags, Join: x.join, Token: x.token, Gateway: x.gateway, Version: x.version,
+		Guild: x.guild, User: x.user, Flags: x.VoiceFlags, Join: x.join, Token: x.token, Gateway: x.gateway, Named: x.named, Version: x.version,
 		Worker: x.worker, Peer: x.peer, SSRC: x.ssrc, Posted: x.posted, Transport: x.transport, From: x.from, Present: x.present,
 		Begun: x.begun, Snapshot: x.snapshot, Entrance: x.entrance, Known: x.known, Declared: x.declared, OnAir: x.onAir,
 		Hushed: x.hushed, Announced: x.announced, Mapped: x.mapped, About: x.flags, Platform: x.platform,
@@ -229,7 +230,7 @@ func (s *Shard) restoreSession(now clock.Time, ch *channel, st *SessionState) bo
 		return false
 	}
 	x := &session{
-		member: m, VoiceFlags: st.Flags, join: st.Join, token: st.Token, gateway: st.Gateway, version: st.Version, channel: ch,
+		member: m, VoiceFlags: st.Flags, join: st.Join, token: st.Token, gateway: st.Gateway, named: st.Named, version: st.Version, channel: ch,
 		worker: st.Worker, peer: st.Peer, ssrc: st.SSRC, posted: st.Posted, transport: st.Transport, from: st.From, present: st.Present,
 		begun: st.Begun, snapshot: st.Snapshot, entrance: st.Entrance, known: st.Known, declared: st.Declared, onAir: st.OnAir,
 		hushed: st.Hushed, announced: st.Announced, mapped: st.Mapped, flags: st.About, platform: st.Platform,

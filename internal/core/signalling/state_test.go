@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"hubbub.dev/hubbub/internal/core/guild"
 	"hubbub.dev/hubbub/internal/core/sfu"
 	"hubbub.dev/hubbub/proto"
 )
@@ -22,7 +23,8 @@ func TestStateIsResumedFrom(t *testing.T) {
 	r.drain()
 	seen := r.take(a)
 	r.take(b)
-	commands, ssrc := len(r.commands), r.session(2).ssrc
+	r.shard.Command(r.now, guild.VoiceCommand{Guild: testGuild, User: 2, Join: r.session(2).join, Session: "later"})
+	commands, ssrc, named := len(r.commands), r.session(2).ssrc, r.session(2).named
 
 	st := r.shard.State(r.now, proto.VoiceCloseServerCrashed)
 	r.drain()
@@ -40,6 +42,9 @@ func TestStateIsResumedFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.shard = shard
+	if x := r.session(2); x.gateway != "later" || x.named != named || named == "later" {
+		t.Errorf("of session %q, by the token of %q", x.gateway, x.named)
+	}
 	again := r.resume(9, claims(1, 1), seen[len(seen)-1].Seq)
 	r.expect(again, `9 null`)
 	r.speaks(2, false)
