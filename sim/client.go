@@ -307,7 +307,8 @@ func (c *client) onGuild(d json.RawMessage) {
 	if _, still := c.guilds[g.ID].channels[c.want]; !still {
 		c.want = 0
 	}
-	if (c.want != 0 || c.voice != nil) && !c.patient {
+	// The patient have asked at READY, and leave what they are in when its place is gone.
+	if c.want != 0 && !c.patient || c.voice != nil && (!c.patient || c.want == 0) {
 		c.ask(true) // a new session takes the call over
 	}
 }
