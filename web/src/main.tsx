@@ -10,6 +10,7 @@ import "./styles/chat.css";
 import "./styles/commands.css";
 import "./styles/voice.css";
 import "./styles/overlays.css";
+import "./styles/touch.css";
 import { start } from "./state/app";
 import { testMode } from "./state/env";
 import { installTestHooks } from "./testHooks";

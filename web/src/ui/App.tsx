@@ -12,7 +12,7 @@ import { ChatView } from "./ChatView";
 import { DialogLayer } from "./dialogs";
 import { Dock } from "./Dock";
 import { InvitePage, LoginPage, NoGuild, RegisterPage, Splash } from "./Entry";
-import { Icon } from "./icons";
+import { channelIcon, Icon } from "./icons";
 import { useKeys } from "./keys";
 import { Members } from "./Members";
 import { MenuLayer } from "./Menu";
@@ -114,7 +114,8 @@ function Main(): JSX.Element {
   // A call shows who is in it already; a conversation does not.
   const open = voice ? "membersInCall" : "membersOpen";
   const showMembers = prefs.value[open] || pane.value === "members";
-  const topic = voice ? `${occupants(world.value, guild, channel.id).length} here` : channel.topic;
+  const inside = voice ? occupants(world.value, guild, channel.id).length : 0;
+  const topic = voice ? inside > 0 && `${inside} here` : channel.topic;
   const toggleMembers = () => {
     if (narrow.value) pane.value = pane.value === "members" ? "main" : "members";
     else setPrefs({ [open]: !prefs.value[open] });
@@ -125,7 +126,7 @@ function Main(): JSX.Element {
         <button type="button" class="icon-button main-back" aria-label="Back" onClick={() => (pane.value = pane.value === "members" ? "main" : "list")}>
           <Icon name="back" />
         </button>
-        <Icon name={voice ? "speaker" : "hash"} />
+        <Icon name={channelIcon(channel)} />
         <h1>{channel.name}</h1>
         {topic && <p class="topic">{topic}</p>}
         <span class="grow" />

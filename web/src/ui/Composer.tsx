@@ -8,6 +8,7 @@ import { attempt } from "../state/toasts";
 import type { Guild } from "../state/world";
 import { CommandForm, type Draft } from "./CommandForm";
 import { CommandPicker, optionId } from "./CommandPicker";
+import { useGrow } from "./grow";
 import { Icon } from "./icons";
 
 /** Typing is told again only after this long (ms): a mark lasts about ten seconds. */
@@ -79,12 +80,7 @@ function TextForm({ guild, channel, text, setText, editLast, choose, focus }: Te
     picker.dismiss();
     area.current?.focus();
   }, []);
-  useLayoutEffect(() => {
-    const element = area.current;
-    if (!element) return;
-    element.style.height = "auto";
-    element.style.height = `${Math.min(element.scrollHeight, 200)}px`;
-  }, [text]);
+  useGrow(area, text);
   const send = () => {
     const content = text.trim();
     if (content === "") return;

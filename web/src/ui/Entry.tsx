@@ -237,7 +237,16 @@ export function RegisterPage(): JSX.Element {
     <Frame>
       <h1>Make an account</h1>
       <form onSubmit={form.submit}>
-        <Field label="Display name" value={name} change={setName} error={form.fields["global_name"]} autocomplete="nickname" maxLength={32} autofocus />
+        <Field
+          label="Display name"
+          value={name}
+          change={setName}
+          error={form.fields["global_name"]}
+          hint="May be left empty; others then see your username."
+          autocomplete="nickname"
+          maxLength={32}
+          autofocus
+        />
         <Field
           label="Username"
           value={username}

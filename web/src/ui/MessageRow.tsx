@@ -10,6 +10,7 @@ import { dialog, openMenu } from "../state/ui";
 import type { Guild } from "../state/world";
 import { Avatar, hueOf } from "./Avatar";
 import { EmbedView } from "./EmbedView";
+import { useGrow } from "./grow";
 import { Icon } from "./icons";
 import { Markup } from "./markup";
 import { memberMenu } from "./memberMenu";
@@ -189,6 +190,7 @@ export function UseRow({ use }: { use: Use }): JSX.Element {
 function Editor({ message, done }: { message: Message; done: () => void }): JSX.Element {
   const [text, setText] = useState(message.content);
   const area = useRef<HTMLTextAreaElement>(null);
+  useGrow(area, text);
   useEffect(() => {
     area.current?.focus();
     area.current?.setSelectionRange(text.length, text.length);
@@ -202,7 +204,7 @@ function Editor({ message, done }: { message: Message; done: () => void }): JSX.
     <div class="editor">
       <textarea
         ref={area}
-        rows={Math.min(8, text.split("\n").length)}
+        rows={1}
         value={text}
         maxLength={2000}
         aria-label="Edit message"

@@ -9,7 +9,7 @@ import { attempt } from "../state/toasts";
 import { dialog, openMenu, pane, type MenuItem } from "../state/ui";
 import { channelGroups, isVoice, occupants, type Guild } from "../state/world";
 import { Avatar } from "./Avatar";
-import { Icon } from "./icons";
+import { channelIcon, Icon } from "./icons";
 import { memberMenu } from "./memberMenu";
 import { moveFocus } from "./roving";
 
@@ -226,7 +226,7 @@ function ChannelRow({ guild, channel, level, stop }: RowProps): JSX.Element {
           }}
           onContextMenu={(event) => openMenu(event, channel.name, items())}
         >
-          <Icon name={refusal && !joined && limit === 0 ? "lock" : channel.type === 13 ? "stage" : voice ? "speaker" : "hash"} size={18} />
+          <Icon name={refusal && !joined && limit === 0 ? "lock" : channelIcon(channel)} size={18} />
           <span class="channel-label">{channel.name}</span>
           {voice && limit > 0 && (
             <span class={`channel-limit${inside.length >= limit ? " full" : ""}`} data-count={`${inside.length}/${limit}`} />

@@ -46,6 +46,14 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
   const inside = occupants(world.value, guild, channel.id);
   const joined = call.state.value?.channelId === channel.id;
   const refusal = joinRefusal(world.value, guild, channel);
+  const join = !joined && (
+    <div class="room-join">
+      <button type="button" class="button primary large" disabled={refusal !== undefined} data-testid="join-voice" onClick={() => call.join(guild.id, channel.id)}>
+        <Icon name="speaker" size={18} /> Join voice
+      </button>
+      {refusal && <p class="field-note">{refusal}</p>}
+    </div>
+  );
   return (
     <section class="room" aria-label={`Voice channel ${channel.name}`}>
       {inside.length > 0 ? (
@@ -63,17 +71,11 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
             <i />
           </span>
           <h2>{joined ? "Opening the room…" : "It's quiet in here"}</h2>
-          <p>{joined ? "One moment." : "Be the first one in; others see you here at once."}</p>
+          <p>{joined ? "One moment." : "Be the first one in. Others can see that you are here."}</p>
+          {join}
         </div>
       )}
-      {!joined && (
-        <div class="room-join">
-          <button type="button" class="button primary large" disabled={refusal !== undefined} data-testid="join-voice" onClick={() => call.join(guild.id, channel.id)}>
-            <Icon name="speaker" size={18} /> Join voice
-          </button>
-          {refusal && <p class="field-note">{refusal}</p>}
-        </div>
-      )}
+      {inside.length > 0 && join}
       {joined && inside.length === 1 && <p class="room-hint">You are alone here for now. Invite someone with the button above.</p>}
     </section>
   );

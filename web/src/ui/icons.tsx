@@ -1,4 +1,5 @@
 import type { JSX } from "preact";
+import { ChannelType, type Channel } from "../protocol/payloads";
 
 /** Line icons on a 24 by 24 grid, drawn for this app; the stroke takes the text's colour. */
 const paths: Record<string, string> = {
@@ -44,6 +45,12 @@ export function Icon({ name, size = 20 }: { name: string; size?: number }): JSX.
       <path d={paths[name]} />
     </svg>
   );
+}
+
+/** The name of the icon that stands for a channel of this type. */
+export function channelIcon(channel: Channel): string {
+  if (channel.type === ChannelType.stage) return "stage";
+  return channel.type === ChannelType.voice ? "speaker" : "hash";
 }
 
 /** Four bars at the levels of a voice, which also read as an H. */
