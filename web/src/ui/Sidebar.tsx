@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { Channel, VoiceState } from "../protocol/payloads";
 import { Permission } from "../protocol/permissions";
 import { call, can, canSee, currentChannel, isUnread, nameOf, rest, selectChannel, world } from "../state/app";
+import { bounded, muteReason, voiceLabel } from "../state/occupancy";
 import { joinRefusal } from "../state/refusal";
 import { prefs, setPrefs } from "../state/prefs";
 import { attempt } from "../state/toasts";
@@ -12,6 +13,9 @@ import { Avatar } from "./Avatar";
 import { channelIcon, Icon } from "./icons";
 import { memberMenu } from "./memberMenu";
 import { moveFocus } from "./roving";
+
+/** More rows than this under one channel would hide the next, and slow the page; the rest is counted. */
+const mostRows = 50;
 
 /** Whether someone is heard to speak now: by the voice server for others, by the own gate for oneself. */
 export function isSpeaking(userId: string, channelId: string | null): boolean {
@@ -197,6 +201,13 @@ interface RowProps {
 function ChannelRow({ guild, channel, level, stop }: RowProps): JSX.Element {
   const voice = isVoice(channel);
   const inside = voice ? occupants(world.value, guild, channel.id) : [];
+  // Oneself stays, and so does the row with the focus.
+  const { rows, more } = bounded(
+    inside,
+    mostRows,
+    (state) => isSpeaking(state.user_id, state.channel_id),
+    (state) => state.user_id === world.value.self?.id || stop === `member-${state.user_id}`,
+  );
   const current = currentChannel.value?.id === channel.id;
   const joined = call.state.value?.channelId === channel.id;
   const unread = isUnread(channel) && !current;
@@ -239,15 +250,21 @@ function ChannelRow({ guild, channel, level, stop }: RowProps): JSX.Element {
           </button>
         )}
       </div>
-      {inside.map((state) => (
+      {rows.map((state) => (
         <Occupant key={state.user_id} guild={guild} state={state} level={level + 1} stop={stop} />
       ))}
+      {more > 0 && (
+        <p class="field-note occupants-more" role="none">
+          and {more} more
+        </p>
+      )}
     </>
   );
 }
 
 export function VoiceBadges({ state }: { state: VoiceState }): JSX.Element {
   const silenced = prefs.value.silenced[state.user_id] === true;
+  const muted = muteReason(state);
   return (
     <span class="badges">
       {silenced && (
@@ -255,8 +272,8 @@ export function VoiceBadges({ state }: { state: VoiceState }): JSX.Element {
           <Icon name="volume-off" size={15} />
         </span>
       )}
-      {(state.mute || state.self_mute || state.suppress) && (
-        <span class={`badge${state.mute ? " moderated" : ""}`} title={state.mute ? "Muted by a moderator" : "Muted"}>
+      {muted && (
+        <span class={`badge${state.mute ? " moderated" : ""}`} title={muted}>
           <Icon name="mic-off" size={15} />
         </span>
       )}
@@ -267,16 +284,6 @@ export function VoiceBadges({ state }: { state: VoiceState }): JSX.Element {
       )}
     </span>
   );
-}
-
-export function voiceLabel(name: string, state: VoiceState, speaking: boolean): string {
-  const words = [name];
-  if (speaking) words.push("speaking");
-  if (state.mute) words.push("muted by a moderator");
-  else if (state.self_mute) words.push("muted");
-  if (state.deaf) words.push("deafened by a moderator");
-  else if (state.self_deaf) words.push("deafened");
-  return words.join(", ");
 }
 
 function Occupant(props: { guild: Guild; state: VoiceState; level: number; stop: string | undefined }): JSX.Element {

@@ -1,13 +1,17 @@
 import type { JSX } from "preact";
 import type { Channel, VoiceState } from "../protocol/payloads";
 import { call, nameOf, world } from "../state/app";
+import { bounded, voiceLabel } from "../state/occupancy";
 import { joinRefusal } from "../state/refusal";
 import { openMenu } from "../state/ui";
 import { occupants, type Guild } from "../state/world";
 import { Avatar, hueOf } from "./Avatar";
 import { Icon } from "./icons";
 import { memberMenu } from "./memberMenu";
-import { isSpeaking, VoiceBadges, voiceLabel } from "./Sidebar";
+import { isSpeaking, VoiceBadges } from "./Sidebar";
+
+/** More tiles than this would only slow the page; the rest is counted. */
+const mostTiles = 100;
 
 function Tile({ guild, state }: { guild: Guild; state: VoiceState }): JSX.Element {
   const name = nameOf(state.user_id, guild);
@@ -44,6 +48,12 @@ function columnsFor(people: number): number {
 
 export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }): JSX.Element {
   const inside = occupants(world.value, guild, channel.id);
+  const { rows, more } = bounded(
+    inside,
+    mostTiles,
+    (state) => isSpeaking(state.user_id, state.channel_id),
+    (state) => state.user_id === world.value.self?.id,
+  );
   const joined = call.state.value?.channelId === channel.id;
   const refusal = joinRefusal(world.value, guild, channel);
   const join = !joined && (
@@ -58,7 +68,7 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
     <section class="room" aria-label={`Voice channel ${channel.name}`}>
       {inside.length > 0 ? (
         <ul class={`tiles${inside.length <= 2 ? " few" : ""}`} style={{ "--columns": columnsFor(inside.length) }} aria-label="In this channel">
-          {inside.map((state) => (
+          {rows.map((state) => (
             <Tile key={state.user_id} guild={guild} state={state} />
           ))}
         </ul>
@@ -75,6 +85,7 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
           {join}
         </div>
       )}
+      {more > 0 && <p class="room-hint">and {more} more</p>}
       {inside.length > 0 && join}
       {joined && inside.length === 1 && <p class="room-hint">You are alone here for now. Invite someone with the button above.</p>}
     </section>
