@@ -81,7 +81,7 @@ export function VoiceRoom({ guild, channel }: { guild: Guild; channel: Channel }
             <i />
           </span>
           <h2>{joined ? "Opening the room…" : "It's quiet in here"}</h2>
-          <p>{joined ? "One moment." : "Be the first one in. Others can see that you are here."}</p>
+          <p>{joined ? "One moment." : "Be the first one in; others will see you here."}</p>
           {join}
         </div>
       )}
