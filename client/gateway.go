@@ -148,6 +148,10 @@ func (g *Gateway) User() proto.User {
 // Traffic returns what the gateway WebSocket took since the session was made.
 func (g *Gateway) Traffic() Traffic { return g.traffic.total() }
 
+// Connected reports whether the session has a connection now. While it has none, it is
+// resumed or followed by another, and calls go on.
+func (g *Gateway) Connected() bool { return g.lively.Load() }
+
 // SessionID returns the session's id of the moment; it changes when a session
 // could not be resumed.
 func (g *Gateway) SessionID() string {

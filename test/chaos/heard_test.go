@@ -37,6 +37,10 @@ func (m *mouth) NextFrame() ([]byte, error) {
 	return m.frame[:], nil
 }
 
+// dtxSize is the most bytes of a packet that says nothing (RFC 6716 3.1: a TOC and a frame
+// of up to two).
+const dtxSize = 3
+
 // numbered reads a frame of a mouth.
 func numbered(opus []byte) (n uint64, sent time.Duration, ok bool) {
 	if len(opus) != frameSize || opus[0] != frameTOC {
@@ -143,7 +147,7 @@ func (e *ears) hear(p *client.Packet, at time.Duration) {
 	}
 	if n, sent, ok := numbered(p.Opus); ok {
 		s.take(n, sent, at)
-	} else if len(p.Opus) > 3 { // not the silence of a transport that opens
+	} else if len(p.Opus) > dtxSize || s.begun && p.SSRC == s.ssrc { // not the silence of a transport that opens
 		s.takeRTP(p, at)
 	}
 }

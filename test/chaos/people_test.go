@@ -146,6 +146,9 @@ func (p *person) wrong(truth map[proto.Snowflake]place) string {
 	if err := p.gw.Err(); err != nil {
 		return fmt.Sprintf("%s has lost its session: %v", p.name, err)
 	}
+	if !p.gw.Connected() {
+		return p.name + " has no gateway"
+	}
 	if diff := differ(p.places(), truth); diff != "" {
 		return fmt.Sprintf("%s was told otherwise: %s", p.name, diff)
 	}

@@ -103,10 +103,10 @@ func (s *script) run(f fault) {
 	res.Began = w.now()
 	res.Note = f.strike(w, r)
 	res.Healed = w.now()
-	if !w.settle(f.name) && w.visitor != nil {
+	var ok bool
+	if res.Settled, ok = w.settle(f.name); !ok && w.visitor != nil {
 		w.visitor.comeBack()
 	}
-	res.Settled = w.now()
 	w.hold(afterwards)
 	s.measure(&res)
 	s.rows = append(s.rows, res)
@@ -236,7 +236,7 @@ func TestChaos(t *testing.T) {
 	}
 	w := newWorld(t, of, dir)
 	w.visit()
-	if !w.settle("the start") {
+	if _, ok := w.settle("the start"); !ok {
 		return
 	}
 	t.Logf("%d nodes, %d guilds, %d sessions, seed %d", len(of.nodes), len(w.guilds), len(w.people), *seed)

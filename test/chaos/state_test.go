@@ -29,7 +29,10 @@ const (
 	settleLimit = 45 * time.Second
 	settleSlow  = 3 * time.Second // worth a word
 	settlePoll  = 100 * time.Millisecond
-	auditLimit  = 8 * time.Second
+	// calmFor is how long all has to be right: a node that comes back is given its guilds a
+	// second after the others hear of it.
+	calmFor    = 2 * time.Second
+	auditLimit = 8 * time.Second
 )
 
 // tenure is one term of office of a guild's owner.
@@ -98,26 +101,33 @@ func (w *world) wrong() []string {
 	return all
 }
 
-// settle waits until nothing is wrong, and says what was wrong last when that took long.
-// What stays wrong fails the test.
-func (w *world) settle(after string) bool {
+// settle waits until nothing is wrong, returns since when, and says what was wrong last when
+// that took long. What stays wrong fails the test.
+func (w *world) settle(after string) (since time.Duration, ok bool) {
 	w.t.Helper()
-	began, last := time.Now(), ""
+	began, last, right := w.now(), "", false
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {
-		wrong := w.wrong()
-		if len(wrong) == 0 {
-			if took := time.Since(began); took > settleSlow {
+		at, wrong := w.now(), w.wrong()
+		switch {
+		case len(wrong) == 0 && *full && !right:
+			right, since = true, at
+			w.hold(calmFor)
+			continue
+		case len(wrong) == 0:
+			if !right {
+				since = at
+			}
+			if took := since - began; took > settleSlow {
 				w.t.Logf("%s: right after %.1f s, when last: %s", after, took.Seconds(), last)
 			}
-			return true
+			return since, true
+		case at-began > settleLimit:
+			w.t.Errorf("%s: %v later:\n%s", after, (at - began).Round(time.Second), strings.Join(wrong[:min(len(wrong), 12)], "\n"))
+			return at, false
 		}
-		if took := time.Since(began); took > settleLimit {
-			w.t.Errorf("%s: %v later:\n%s", after, took.Round(time.Second), strings.Join(wrong[:min(len(wrong), 12)], "\n"))
-			return false
-		}
-		last = wrong[0]
+		right, last = false, wrong[0]
 		select {
 		case <-tick.C:
 		case <-w.t.Context().Done():
