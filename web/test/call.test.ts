@@ -136,6 +136,23 @@ describe("a channel that goes over to another voice server", () => {
     expect([silent.before.closed, silent.peer().closed]).toEqual([true, false]);
   });
 
+  it("is left when it brings nothing while the next one does", async () => {
+    const { before, peer } = await moving();
+    peer().events.state("connected");
+    const pass = async (old: number, next: number) => {
+      before.packets += old;
+      peer().packets += next;
+      await vi.advanceTimersByTimeAsync(200);
+      return before.closed;
+    };
+    // Somebody talks at both, nobody does, and somebody pauses who is at the old one only.
+    for (const [old, next] of [[9, 9], [10, 10], [0, 0], [0, 0], [0, 0], [0, 10], [1, 10], [0, 10]] as const) {
+      expect(await pass(old, next)).toBe(false);
+    }
+    expect(await pass(0, 10)).toBe(true);
+    expect(peer().closed).toBe(false);
+  });
+
   it("says that it reconnects when the old one ends too soon", async () => {
     const { old, peer, phase } = await moving();
     (peer() as unknown as { connection: { connectionState: string } }).connection.connectionState = "connecting";

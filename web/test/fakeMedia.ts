@@ -7,6 +7,7 @@ interface FakePeer {
   gone: string[];
   sending: boolean | undefined;
   closed: boolean;
+  packets: number;
 }
 
 export const fakes = {
@@ -28,6 +29,8 @@ export const rtc = {
     gone: string[] = [];
     sending: boolean | undefined;
     closed = false;
+    packets = 0;
+    received = async () => this.packets;
     offer = Promise.resolve({ fragment: "v=0", codecs: [], ssrc: 77 });
     connection = { getStats: async () => new Map(), connectionState: "connected" };
     constructor(events: FakePeer["events"]) {

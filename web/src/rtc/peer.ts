@@ -101,6 +101,15 @@ export class Peer {
     return this.#sender;
   }
 
+  /** RTP packets that have come, of everybody. */
+  async received(): Promise<number> {
+    let packets = 0;
+    for (const stat of (await this.connection.getStats()).values()) {
+      if (stat.type === "inbound-rtp") packets += (stat as RTCInboundRtpStreamStats).packetsReceived ?? 0;
+    }
+    return packets;
+  }
+
   close(): void {
     this.#closed = true;
     this.connection.close();

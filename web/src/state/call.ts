@@ -418,7 +418,7 @@ export class Call {
       peer.close();
     } else {
       this.#dropFormer();
-      this.#former = new Former(session, peer, this.#streams, () => this.#dropFormer());
+      this.#former = new Former(session, peer, this.#streams, () => this.#peer, () => this.#dropFormer());
     }
     this.#session = undefined;
     this.#streams = new Map();
