@@ -206,7 +206,11 @@ func (s *Service) change(ctx context.Context, f func(*fleet.Member)) {
 }
 
 func (s *Service) run(ctx context.Context) {
-	tick := time.NewTicker(fleet.Interval / 4)
+	beats := 4
+	if s.cfg.Alone {
+		beats = 1 // nobody's silence is to be noticed
+	}
+	tick := run.NewTicker(fleet.Interval / time.Duration(beats))
 	defer tick.Stop()
 	s.self.Ask = true
 	s.announce(monotonic.Now())
@@ -224,7 +228,7 @@ func (s *Service) run(ctx context.Context) {
 		case <-tick.C:
 			now := monotonic.Now()
 			s.publish(s.table.Tick(now))
-			if beat = (beat + 1) % 4; beat == 0 && !s.self.Gone {
+			if beat = (beat + 1) % beats; beat == 0 && !s.self.Gone {
 				s.announce(now)
 				s.tellMembers()
 			}

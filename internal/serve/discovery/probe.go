@@ -7,6 +7,7 @@ import (
 
 	"hubbub.dev/hubbub/internal/core/fleet"
 	"hubbub.dev/hubbub/internal/edge/bus"
+	"hubbub.dev/hubbub/internal/serve/run"
 )
 
 // The bus knows at once when a process has lost its connection to it: nobody listens
@@ -36,7 +37,7 @@ func (s *Service) answerProbe(m bus.Message) {
 
 // probe is the body of the goroutine that asks the next node.
 func (s *Service) probe(ctx context.Context) {
-	tick := time.NewTicker(probeEvery)
+	tick := run.NewTicker(probeEvery)
 	defer tick.Stop()
 	calm, misses, asked := time.Now().Add(probeCalm), 0, ""
 	for {

@@ -64,7 +64,7 @@ func newShard(g *Service) *shard {
 
 // run is the body of the shard's goroutine.
 func (sh *shard) run(ctx context.Context) {
-	sweep := time.NewTicker(sh.service.often(sweepEvery))
+	sweep := run.NewTicker(sh.service.often(sweepEvery))
 	defer sweep.Stop()
 	round := time.NewTimer(time.Hour)
 	defer round.Stop()

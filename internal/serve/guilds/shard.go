@@ -63,11 +63,19 @@ func newShard(s *Service, ids *ids) *shard {
 }
 
 func (sh *shard) run(ctx context.Context) {
-	ticker := time.NewTicker(tickEvery)
+	ticker := run.NewTicker(tickEvery)
 	defer ticker.Stop()
 	calls := time.NewTicker(rollCallEvery)
 	defer calls.Stop()
-	for {
+	for calling := true; ; {
+		// Nearly always there is nothing for it to look at.
+		if busy := len(sh.gathering)+len(sh.leaving) > 0; busy != calling {
+			if calling = busy; busy {
+				calls.Reset(rollCallEvery)
+			} else {
+				calls.Stop()
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"hubbub.dev/hubbub/internal/serve/run"
 )
 
 var (
@@ -71,7 +73,7 @@ func (s *Supervisor) serve(ctx context.Context, l *life) (next *life, err error)
 	if err != nil {
 		return nil, err
 	}
-	look := time.NewTicker(lookEvery)
+	look := run.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
 		var nextInputs <-chan frame

@@ -26,8 +26,8 @@ const (
 	// lookEvery is how often it is looked whether the child lives, and stuckLooks how
 	// often in a row it may not have moved: ticks that come late because the host is
 	// busy count once.
-	lookEvery  = 250 * time.Millisecond
-	stuckLooks = 8
+	lookEvery  = 500 * time.Millisecond
+	stuckLooks = 4
 	// startPatience is how long a child may take to serve.
 	startPatience = 30 * time.Second
 	// hushAfter is how long after a restart those who spoke before are waited for.

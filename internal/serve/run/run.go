@@ -1,6 +1,6 @@
 // Package run owns how goroutines start, how they are told things and how they take
 // turns: the one starter that names, labels and counts every goroutine, the bounded
-// mailbox that never blocks its sender, and the turnstile. It never holds product state.
+// mailbox that never blocks its sender, the ticker, and the turnstile. It never holds product state.
 package run
 
 import (
@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"sync"
-	"time"
 )
 
 // Group starts goroutines that share one life: they get a context that ends when
@@ -48,21 +47,6 @@ func (g *Group) Go(name string, f func(ctx context.Context)) {
 		pprof.SetGoroutineLabels(ctx)
 		f(ctx)
 	}()
-}
-
-// Every calls f each period until ctx ends. A call that takes longer than a period costs
-// the next ones.
-func Every(ctx context.Context, period time.Duration, f func()) {
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			f()
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 func (g *Group) labelled(name string) context.Context {

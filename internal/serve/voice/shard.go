@@ -78,7 +78,7 @@ func (h *shard) tell(c control) bool {
 }
 
 func (h *shard) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := run.NewTicker(time.Second)
 	defer tick.Stop()
 	round := time.NewTimer(time.Hour)
 	defer round.Stop()
