@@ -139,6 +139,7 @@ func (w *worker) receiveCheck(now clock.Time, addr netip.AddrPort, pkt []byte) {
 	}
 	slot, ok := w.byUfrag[string(ufrag)]
 	if !ok {
+		w.early.keepCheck(now, addr, pkt)
 		w.stranger(now, addr, false, strayUnknown)
 		return
 	}

@@ -336,6 +336,50 @@ func TestEarlyDiscoveryIsAnswered(t *testing.T) {
 	}
 }
 
+// TestEarlyCheckIsAnswered has browsers check connectivity before the worker knows them.
+func TestEarlyCheckIsAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		later time.Duration
+		junk  int // checks of others meanwhile
+		pwd   string
+		want  bool
+	}{
+		"at once":                {0, 0, password, true},
+		"a moment later":         {100 * time.Millisecond, 10, password, true},
+		"too late":               {2 * time.Second, 0, password, false},
+		"when it was pushed out": {time.Millisecond, earlyChecks, password, false},
+		"with a wrong password":  {0, 0, "a password of somebody's", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			first, second := b.net.Listen(address(1)), b.net.Listen(address(2))
+			b.check(first, 2, c.pwd, true)
+			b.check(second, 2, c.pwd, true)
+			for i := range c.junk {
+				b.check(b.net.Listen(address(100+i)), 100+i, password, true)
+			}
+			b.step(c.later)
+			add := func() {
+				b.do(sfu.Command{Add: &sfu.AddPeer{Peer: 2, Channel: 1, SSRC: 32}})
+				b.do(sfu.Command{Browser: &sfu.SetBrowser{Peer: 2, LocalUfrag: "ufrag2", LocalPwd: password, OpusPT: 111}})
+				b.step(0)
+			}
+			add()
+			if got := b.read(first); got != nil {
+				t.Errorf("who checked before the last got %x", got)
+			}
+			if got := b.read(second); (rtp.Kind(got) == rtp.STUN) != c.want {
+				t.Errorf("answered with %x", got)
+			}
+			b.do(sfu.Command{Remove: &sfu.RemovePeer{Peer: 2}})
+			add()
+			if got := b.read(second); got != nil {
+				t.Errorf("a check was answered twice: %x", got)
+			}
+		})
+	}
+}
+
 // TestDoubtfulDiscoveryDisplacesNobody forges discovery from a third party and from
 // another listener's address.
 func TestDoubtfulDiscoveryDisplacesNobody(t *testing.T) {

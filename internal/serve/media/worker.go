@@ -293,6 +293,9 @@ func (w *worker) apply(now clock.Time, c sfu.Command) {
 		w.setNative(slot, c.Native)
 	case c.Browser != nil:
 		w.setBrowser(now, slot, c.Browser)
+		if pkt, addr, asked := w.early.takeCheck(now, c.Browser.LocalUfrag); asked {
+			w.receiveCheck(now, addr, pkt)
+		}
 	case c.Keys != nil:
 		w.setKeys(slot, c.Keys)
 	case c.Relay != nil:
