@@ -166,3 +166,14 @@ func BenchmarkAnswer(b *testing.B) {
 		c.Answer(text)
 	}
 }
+
+func BenchmarkWrite(b *testing.B) {
+	c, _, _ := answering()
+	s, m := new(scratch), message{body: make([]byte, 100)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.write(s, &m, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -79,6 +79,21 @@ func (t *transport) Read(p []byte) (int, error) {
 func (t *transport) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.write(p)
+}
+
+// writeBoth is Write for two parts of one frame, which nothing may come between.
+func (t *transport) writeBoth(first, second []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.write(first)
+	if err == nil {
+		_, err = t.write(second)
+	}
+	return err
+}
+
+func (t *transport) write(p []byte) (int, error) {
 	if t.corked == nil {
 		return t.send(p)
 	}

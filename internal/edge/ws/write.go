@@ -2,7 +2,6 @@ package ws
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"math"
 	"sync"
@@ -18,24 +17,30 @@ type scratch struct{ plain, encoded []byte }
 const (
 	// MaxAnswer is the longest text of Answer: what a frame's shortest header can say.
 	MaxAnswer = 125
-	// finalText is the first byte of a text frame that is a whole message. In place of a
-	// length, long16 and long64 say that it follows (RFC 6455 section 5.2).
-	finalText = 0x81
-	long16    = 126
-	long64    = 127
+	// wholeFrame is the longest message that is copied behind its frame's header.
+	wholeFrame = 4 << 10
+	// finalText and finalBinary are the first byte of a frame that is a whole message. In
+	// place of a length, long16 and long64 say that it follows (RFC 6455 section 5.2).
+	finalText   = 0x81
+	finalBinary = 0x82
+	long16      = 126
+	long64      = 127
 )
 
-// appendFrame appends a text as a server's frame, which is not masked.
-func appendFrame(dst, text []byte) []byte {
-	switch n := len(text); {
-	case n <= MaxAnswer:
-		dst = append(dst, finalText, byte(n))
-	case n <= math.MaxUint16:
-		dst = binary.BigEndian.AppendUint16(append(dst, finalText, long16), uint16(n))
+// appendHeader appends the header of a server's frame, which is not masked.
+func appendHeader(dst []byte, first byte, size int) []byte {
+	switch {
+	case size <= MaxAnswer:
+		return append(dst, first, byte(size))
+	case size <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(dst, first, long16), uint16(size))
 	default:
-		dst = binary.BigEndian.AppendUint64(append(dst, finalText, long64), uint64(n))
+		return binary.BigEndian.AppendUint64(append(dst, first, long64), uint64(size))
 	}
-	return append(dst, text...)
+}
+
+func appendFrame(dst, text []byte) []byte {
+	return append(appendHeader(dst, finalText, len(text)), text...)
 }
 
 // Wire returns texts as they are written to a connection without an Encoder, once for
@@ -184,28 +189,34 @@ func (c *Conn) writeAll(batch []message, encoder Encoder) bool {
 	return c.net.uncork() == nil
 }
 
+// write writes one message. Frames are made here and not by the library, whose writer
+// takes two locks and a buffer for each.
 func (c *Conn) write(s *scratch, m *message, encoder Encoder) error {
 	if m.wire {
 		_, err := c.net.Write(m.body)
 		return err
 	}
-	data, binary := m.body, m.binary
-	if m.headN > 0 {
-		s.plain = append(append(s.plain[:0], m.head[:m.headN]...), m.body...)
-		data = s.plain
-	}
+	head, body, first := m.head[:m.headN], m.body, byte(finalText)
+	binary := m.binary
 	if encoder != nil {
+		if len(head) > 0 {
+			s.plain = append(append(s.plain[:0], head...), body...)
+			head, body = nil, s.plain
+		}
 		var err error
-		if s.encoded, binary, err = encoder.Encode(s.encoded[:0], data); err != nil {
+		if s.encoded, binary, err = encoder.Encode(s.encoded[:0], body); err != nil {
 			return err
 		}
-		data = s.encoded
+		body = s.encoded
 	}
-	typ := websocket.MessageText
 	if binary {
-		typ = websocket.MessageBinary
+		first = finalBinary
 	}
-	// No context: the deadline on the socket bounds the write, and a context
-	// would cost a registration for every frame.
-	return c.ws.Write(context.Background(), typ, data)
+	s.plain = append(appendHeader(s.plain[:0], first, len(head)+len(body)), head...)
+	if len(body) > wholeFrame {
+		return c.net.writeBoth(s.plain, body)
+	}
+	s.plain = append(s.plain, body...)
+	_, err := c.net.Write(s.plain)
+	return err
 }

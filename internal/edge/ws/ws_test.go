@@ -452,3 +452,63 @@ func benchmarkEncoder(b *testing.B, e ws.Encoder) {
 	}
 	b.ReportMetric(float64(len(dst)), "wire-bytes")
 }
+
+// Messages of every form of length, spliced and whole, alone and in bursts, while the
+// client pings all the time: nothing of a pong may come into the middle of a frame.
+func TestFramesOfAllSizesArriveAmongPongs(t *testing.T) {
+	server, client := pair(t, options())
+	client.SetReadLimit(1 << 20)
+	ctx := within(t)
+	go func() { // answers pings until the client is done
+		for {
+			if _, _, err := server.Read(); err != nil {
+				return
+			}
+		}
+	}()
+	const pingers = 8
+	pings := make(chan error, pingers)
+	stop, done := context.WithCancel(ctx)
+	for range pingers {
+		go func() {
+			for stop.Err() == nil {
+				if err := client.Ping(stop); err != nil && stop.Err() == nil {
+					pings <- err
+					return
+				}
+			}
+			pings <- nil
+		}()
+	}
+	for _, size := range []int{1, 3, 125, 126, 127, 4096, 4097, 20000, 65535, 65536, 70000} {
+		body := bytes.Repeat([]byte{'a' + byte(size%26)}, size)
+		head := []byte("h")[:min(1, size-1)]
+		for _, binary := range []bool{false, true} {
+			const burst = 6
+			for range burst {
+				server.Send(body, binary)
+				server.SendSpliced(head, body[len(head):])
+			}
+			for i := range 2 * burst {
+				typ, got, err := client.Read(ctx)
+				if err != nil {
+					t.Fatalf("%d bytes: %v", size, err)
+				}
+				want := body
+				if i%2 == 1 {
+					want = append(bytes.Clone(head), body[len(head):]...)
+				}
+				if !bytes.Equal(got, want) || (typ == websocket.MessageBinary) != (binary && i%2 == 0) {
+					t.Fatalf("message %d of %d bytes: %d bytes, %v", i, size, len(got), typ)
+				}
+			}
+		}
+	}
+	done()
+	for range pingers {
+		if err := <-pings; err != nil {
+			t.Error(err)
+		}
+	}
+	server.Drop()
+}
