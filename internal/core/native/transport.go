@@ -52,12 +52,14 @@ type Transport struct {
 	aead   cipher.AEAD // nil in a legacy transport
 	legacy *legacy
 	nonce  [chacha20poly1305.NonceSizeX]byte // scratch; all but the first four bytes stay zero
-	width  int                               // the AEAD's nonce size
+	width  uint8                             // the AEAD's nonce size
 	sent   uint32
-	replay replay
 
-	reserved uint32  // nonces below are written down as used
-	record   *Record // nil: they need not be
+	reserved uint32 // nonces below are written down as used
+
+	replay replay
+	record *Record // nil: they need not be
+
 }
 
 // New returns the transport of a peer under the secret key of its Session
@@ -82,7 +84,7 @@ func New(mode Mode, key [32]byte) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("native: mode %s: %w", mode, err)
 	}
-	t.width = t.aead.NonceSize()
+	t.width = uint8(t.aead.NonceSize())
 	return t, nil
 }
 

@@ -37,16 +37,20 @@ const (
 
 // peer is the transport of one client, at the slot that the router gave it.
 type peer struct {
-	id     sfu.PeerID
-	ssrc   uint32
-	secret sfu.SetNative // the native transport's, while there is one
+	// What sending to a peer takes comes first and is together: where a worker has
+	// thousands in many rooms, each line of it is fetched from memory.
 
 	// addr is where the peer is, and invalid while unknown. It is latched once a packet
 	// of the peer has come from there that only it could make. Before, it is believed
 	// if it is in the network that the peer's signalling came from, which from names
 	// when that says anything. To another the peer's channel is not sent.
-	addr      netip.AddrPort
-	from      netip.Addr
+	addr    netip.AddrPort
+	native  *native.Transport
+	browser *browserPeer
+	window  uint32 // the gatherer's window in which it was last sent to
+	levelID uint8
+	opus    uint8 // payload type
+
 	latched   bool
 	believed  bool
 	connected bool       // said so
@@ -54,17 +58,16 @@ type peer struct {
 	pinged    clock.Time // last keepalive of a native peer, which proves nothing
 	asked     clock.Time // when signalling was told last that it is quiet
 	pings     uint8      // keepalives in time, up to regularFrom
+	ssrc      uint32
+	id        sfu.PeerID
 
-	native  *native.Transport
-	browser *browserPeer
-	link    *relay.Link // of what is no peer but a relay
-	levelID uint8
-	opus    uint8 // payload type
-
-	window uint32 // the gatherer's window in which it was last sent to
-
-	record      *record // nil: nothing of it outlives the process
+	link        *relay.Link // of what is no peer but a relay
+	record      *record     // nil: nothing of it outlives the process
 	recordIndex int
+
+	from   netip.Addr
+	secret sfu.SetNative // the native transport's, while there is one
+
 }
 
 // browserPeer is what only browsers need.

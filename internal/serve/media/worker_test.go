@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/disgoorg/disgo/voice"
 	"github.com/pion/stun/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hubbub.dev/hubbub/internal/core/browser"
 	"hubbub.dev/hubbub/internal/core/rtp"
 	"hubbub.dev/hubbub/internal/core/sfu"
+	"hubbub.dev/hubbub/internal/edge/monotonic"
 	"hubbub.dev/hubbub/internal/edge/udp"
 	"hubbub.dev/hubbub/proto"
 )
@@ -377,6 +379,54 @@ func BenchmarkLoop(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i*listeners), "ns/delivered")
 			})
 		}
+	}
+}
+
+// BenchmarkRooms is a turn of one packet for five listeners of one of many rooms, whose
+// members came in no order: what a worker needs of them has left the caches.
+func BenchmarkRooms(b *testing.B) {
+	const speakers, listeners = 5, 5
+	for _, rooms := range []int{1, 50, 500} {
+		b.Run(fmt.Sprint(rooms*(speakers+listeners), "-peers"), func(b *testing.B) {
+			w := newBenchOver(b, newMemory(rooms*(speakers+listeners)+8))
+			crypts := make([]voice.Encrypter, rooms)
+			for i := range rooms * (speakers + listeners) {
+				id, channel := i+1, uint64(1+i%rooms)
+				w.do(sfu.Command{Add: &sfu.AddPeer{Peer: sfu.PeerID(id), Channel: channel, SSRC: uint32(id) * 16}})
+				key := [32]byte{byte(id), byte(id >> 8)}
+				w.do(sfu.Command{Native: &sfu.SetNative{Peer: sfu.PeerID(id), Mode: proto.ModeAES256GCM, Key: key}})
+				w.write(w.net.Listen(address(id)), discovery(uint32(id)*16))
+				w.step(0)
+				if i < rooms*speakers {
+					w.do(deafen(id))
+				}
+				if i < rooms {
+					crypts[i], _ = voice.NewEncrypter(voice.EncryptionMode(proto.ModeAES256GCM), key[:])
+				}
+			}
+			w.socket = discard{w.socket.(*udp.Memory)}
+			in := udp.NewBatch()[:1]
+			payload := []byte(strings.Repeat("v", 140))
+			random := rand.New(rand.NewPCG(1, 2))
+			var spent time.Duration
+			before := w.packetsOut
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				room := random.IntN(rooms)
+				c := client{ssrc: uint32(1+room) * 16, crypt: crypts[room]}
+				in[0].Size = copy(in[0].Buffer, c.crypt.Encrypt(c.header(i), payload))
+				in[0].Addr = address(1 + room)
+				w.now = w.now.Add(20 * time.Millisecond)
+				w.nextHousekeeping = w.now.Add(time.Hour)
+				began := monotonic.Now()
+				w.turn(w.now, in)
+				spent += monotonic.Now().Sub(began)
+			}
+			if got := w.packetsOut - before; got < uint64(listeners*b.N) {
+				b.Fatalf("%d packets out of %d turns", got, b.N)
+			}
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(listeners*b.N), "ns/delivered")
+		})
 	}
 }
 
