@@ -20,12 +20,12 @@ load() { "$out/hubbub" load --spawn "$@"; }
 measure native bench/mumble.sh --runs 3
 measure browser load --floor --browser --runs 3
 measure coalesced load --floor --serve=--wait=5ms --speakers 10 --listeners 50 --runs 3
-measure ramp bench/mumble.sh --speakers 10 --ramp --duration 3s
+measure ramp bench/mumble.sh --speakers 10 --listeners 200 --ramp --duration 3s
 measure joins-native load --listeners 400 --duration 2s
 measure joins-browser load --listeners 400 --duration 2s --browser
 # What a client of 1,000 holds once all is quiet: more than a minute after its join.
-measure memory-native load --listeners 1000 --speakers 1 --channels 10 --talk 0.1 --joins 16 --duration 60s
-measure memory-browser load --listeners 1000 --speakers 1 --channels 10 --talk 0.1 --joins 16 --duration 60s --browser
+measure memory-native load --listeners 1000 --speakers 1 --channels 10 --talk 0.1 --joins 16 --duration 80s
+measure memory-browser load --listeners 1000 --speakers 1 --channels 10 --talk 0.1 --joins 16 --duration 80s --browser
 measure silent load --speakers 0 --listeners 5000 --channels 100 --joins 16 --duration 60s
 # About 10,000 packets/s to 5 listeners each, whatever the number of peers.
 measure peers-10 load --floor --speakers 5 --listeners 5 --rate 390 --runs 3

@@ -41,6 +41,7 @@ type loadCmd struct {
 	Duration  time.Duration `default:"15s" help:"Length of a measurement."`
 	Runs      int           `default:"1" help:"Measurements of each server; medians are given."`
 	Joins     int           `default:"4" help:"Clients that join at once."`
+	Offload   bool          `help:"Clients take the segments of one send as one and are woken by none, so that the server is billed little of what receiving costs."`
 	Events    bool          `default:"true" negatable:"" help:"Clients ask for the guild's events."`
 
 	Floor     bool          `help:"Measure minimal forwarders in the same run: what this host's kernel allows."`
@@ -65,7 +66,7 @@ func (c *loadCmd) Run() error {
 	cfg := load.Config{
 		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin,
 		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds, Channel: proto.Snowflake(c.Channel), Hear: c.Hear,
-		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Events: c.Events,
+		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Offload: c.Offload, Events: c.Events,
 		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step,
 		Mumble: c.Mumble, MumblePID: c.MumblePID, MumblePassword: c.MumblePassword, Version: version,
 	}

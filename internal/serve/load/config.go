@@ -62,6 +62,10 @@ type Config struct {
 	Joins    int // that go on at once
 	Events   bool
 	Loops    int // that carry the clients' media; 0 is one per core
+	// Offload has clients receive so that the server is billed little of it, as if they
+	// were on other hosts behind a card that segments: what one call sends to a client
+	// arrives as one, and wakes nobody.
+	Offload bool
 
 	Floor     bool          // measure the minimal forwarders in the same run
 	FloorWait time.Duration // that the coalescing one waits for more packets

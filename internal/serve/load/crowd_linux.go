@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	keepalive = 5 * time.Second
 	// idle bounds a wait when there is nothing to send.
 	idle = 100 * time.Millisecond
+	// lookEvery is how often sockets are looked at whose datagrams wake nobody.
+	lookEvery = time.Millisecond
 	// slipAfter is how far a loop may fall behind before it leaves packets out.
 	slipAfter   = 100 * time.Millisecond
 	readySize   = 256
@@ -49,10 +52,10 @@ type crowd struct {
 	next  atomic.Uint32
 }
 
-func newCrowd(n int, g *run.Group) (*crowd, error) {
+func newCrowd(n int, offload bool, g *run.Group) (*crowd, error) {
 	c := &crowd{group: g}
 	for range n {
-		l, err := newLoop()
+		l, err := newLoop(offload)
 		if err != nil {
 			c.release()
 			return nil, err
@@ -176,6 +179,7 @@ func (c *crowd) recount(ctx context.Context, target int) error {
 // together, so that a client costs neither a goroutine nor a thread.
 type loop struct {
 	epoll, event int
+	offload      bool // see Config
 	woken        atomic.Bool
 	orders       *run.Mailbox[func(*loop)]
 	done         chan struct{}
@@ -202,8 +206,12 @@ type turn struct {
 	seat *seat
 }
 
-func newLoop() (*loop, error) {
-	l := &loop{epoll: -1, event: -1, orders: run.NewMailbox[func(*loop)](orderQueue), rx: newInbound(), done: make(chan struct{})}
+func newLoop(offload bool) (*loop, error) {
+	room := datagramSize
+	if offload {
+		room = segmentedSize
+	}
+	l := &loop{epoll: -1, event: -1, offload: offload, orders: run.NewMailbox[func(*loop)](orderQueue), rx: newInbound(room), done: make(chan struct{})}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -263,7 +271,12 @@ func (l *loop) run(ctx context.Context) {
 		now := monotonic.Now()
 		l.send(now)
 		l.keepAlive(now)
-		wait(l.epoll, l.next().Sub(now))
+		if l.offload {
+			pause := unix.NsecToTimespec(int64(max(min(l.next().Sub(now), lookEvery), 0)))
+			_ = unix.Nanosleep(&pause, nil)
+		} else {
+			wait(l.epoll, l.next().Sub(now))
+		}
 		n, _ := unix.EpollWait(l.epoll, l.ready[:], 0)
 		for _, event := range l.ready[:max(n, 0)] {
 			if event.Fd == wakeMessage {
@@ -308,7 +321,7 @@ func (l *loop) next() clock.Time {
 }
 
 func (l *loop) seat(s *seat) error {
-	if err := prepare(s.fd); err != nil {
+	if err := prepare(s.fd, l.offload); err != nil {
 		return err
 	}
 	if s.speaks {
@@ -419,16 +432,18 @@ func (l *loop) hear(s *seat) {
 	}
 	now := time.Now().UnixNano()
 	for i := range n {
-		payload, ok := s.link.open(l.rx.datagram(i))
 		at := l.rx.arrived(i)
 		if at == 0 {
 			at = now
 		}
-		switch {
-		case !ok:
-			l.corrupt++
-		case len(payload) > len(silence):
-			l.judge(s, payload, at)
+		for datagram := range slices.Chunk(l.rx.datagram(i), l.rx.segment(i)) {
+			payload, ok := s.link.open(datagram)
+			switch {
+			case !ok:
+				l.corrupt++
+			case len(payload) > len(silence):
+				l.judge(s, payload, at)
+			}
 		}
 	}
 }

@@ -62,7 +62,7 @@ type floorPacket struct {
 // RunFloor is the process of a minimal forwarder: it writes its port to out, reads
 // its clients from in, and forwards until in ends.
 func RunFloor(cfg FloorConfig, in *os.File, out io.Writer) error {
-	f := &forwarder{cfg: cfg, rx: newInbound(), peers: map[uint64]*floorPeer{}, rooms: map[int][]*floorPeer{}, slab: make([]byte, floorSlab)}
+	f := &forwarder{cfg: cfg, rx: newInbound(datagramSize), peers: map[uint64]*floorPeer{}, rooms: map[int][]*floorPeer{}, slab: make([]byte, floorSlab)}
 	var err error
 	if f.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"encoding/binary"
 	"time"
 	"unsafe"
 
@@ -12,7 +13,10 @@ const (
 	batchSize = 64
 	// datagramSize holds every datagram of an Ethernet path.
 	datagramSize = 2048
-	// controlSize holds one control message with a timestamp or a segment size.
+	// segmentedSize holds what a server sends to one client in one call: more than 64
+	// voice packets, as many as it may.
+	segmentedSize = 16 << 10
+	// controlSize holds one control message with a timestamp and one with a segment size.
 	controlSize = 64
 )
 
@@ -32,14 +36,16 @@ type inbound struct {
 	messages
 	names [batchSize]unix.RawSockaddrInet4
 	slab  []byte
+	room  int // for each message
 }
 
-func newInbound() *inbound {
-	b := &inbound{slab: make([]byte, batchSize*datagramSize)}
+// newInbound returns one for messages of so many bytes.
+func newInbound(room int) *inbound {
+	b := &inbound{slab: make([]byte, batchSize*room), room: room}
 	for i := range b.headers {
 		h := &b.headers[i]
-		b.iovecs[i].Base = &b.slab[i*datagramSize]
-		b.iovecs[i].SetLen(datagramSize)
+		b.iovecs[i].Base = &b.slab[i*room]
+		b.iovecs[i].SetLen(room)
 		h.Iov = &b.iovecs[i]
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
@@ -63,20 +69,42 @@ func (b *inbound) receive(fd int) (n int, errno unix.Errno) {
 
 // datagram returns the i-th that was read.
 func (b *inbound) datagram(i int) []byte {
-	return b.slab[i*datagramSize : i*datagramSize+int(b.headers[i].size)]
+	return b.slab[i*b.room : i*b.room+int(b.headers[i].size)]
+}
+
+// segment returns how long the datagrams are that the kernel delivered as the i-th, all
+// but the last.
+func (b *inbound) segment(i int) int {
+	if size := b.control(i, unix.SOL_UDP, unix.UDP_GRO, 4); size != nil {
+		return max(1, int(binary.NativeEndian.Uint32(size)))
+	}
+	return max(1, int(b.headers[i].size))
+}
+
+// control returns the first size bytes of a control message of the i-th, or nil.
+func (b *inbound) control(i int, level, kind int32, size int) []byte {
+	for rest := b.controls[i][:min(b.headers[i].Controllen, controlSize)]; len(rest) >= unix.CmsgLen(size); {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&rest[0]))
+		if h.Level == level && h.Type == kind {
+			return rest[unix.CmsgLen(0):unix.CmsgLen(size)]
+		}
+		next := unix.CmsgSpace(int(h.Len) - unix.CmsgLen(0))
+		if h.Len < uint64(unix.CmsgLen(0)) || next > len(rest) {
+			return nil
+		}
+		rest = rest[next:]
+	}
+	return nil
 }
 
 // arrived returns when the kernel received the i-th in Unix time, zero when it
 // does not say.
 func (b *inbound) arrived(i int) int64 {
-	if int(b.headers[i].Controllen) < unix.CmsgLen(int(unsafe.Sizeof(unix.Timespec{}))) {
+	at := b.control(i, unix.SOL_SOCKET, unix.SCM_TIMESTAMPNS, int(unsafe.Sizeof(unix.Timespec{})))
+	if at == nil {
 		return 0
 	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&b.controls[i]))
-	if h.Level != unix.SOL_SOCKET || h.Type != unix.SCM_TIMESTAMPNS {
-		return 0
-	}
-	return (*unix.Timespec)(unsafe.Pointer(&b.controls[i][unix.CmsgLen(0)])).Nano()
+	return (*unix.Timespec)(unsafe.Pointer(&at[0])).Nano()
 }
 
 // wait waits until fd is readable, or for a time.
@@ -90,11 +118,17 @@ func wait(fd int, d time.Duration) {
 // pause of the load's own loses nothing.
 const clientBuffer = 1 << 20
 
-// prepare makes a client's socket deliver timestamps and bear bursts.
-func prepare(fd int) error {
+// prepare makes a client's socket deliver timestamps and bear bursts, and segments whole
+// if it is to.
+func prepare(fd int, whole bool) error {
 	// Beyond net.core.rmem_max for root alone; others get as much as it allows.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, clientBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, clientBuffer)
+	}
+	if whole {
+		if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
+			return err
+		}
 	}
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 }

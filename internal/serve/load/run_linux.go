@@ -98,7 +98,7 @@ func (r *runner) open(ctx context.Context) error {
 		loops = runtime.GOMAXPROCS(0)
 	}
 	var err error
-	if r.crowd, err = newCrowd(loops, r.group); err != nil {
+	if r.crowd, err = newCrowd(loops, r.cfg.Offload, r.group); err != nil {
 		return err
 	}
 	a, err := newAdmin(r.cfg.URL, r.cfg.Token, r.cfg.CA)
