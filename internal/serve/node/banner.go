@@ -40,11 +40,32 @@ func (n *Node) mediaPorts() string {
 	if n.media == nil {
 		return ""
 	}
-	first, last := n.media.Port(0), n.media.Port(n.media.Workers()-1)
-	if last == first {
-		return fmt.Sprintf(", UDP %d", first)
+	ports := make([]uint16, n.media.Workers())
+	for i := range ports {
+		ports[i] = n.media.Port(i)
 	}
-	return fmt.Sprintf(", UDP %d-%d", first, last)
+	return ", UDP " + listPorts(ports)
+}
+
+// listPorts names ports for a person who opens a firewall: those that follow one another
+// as a range.
+func listPorts(ports []uint16) string {
+	var b strings.Builder
+	for first := 0; first < len(ports); {
+		last := first
+		for last+1 < len(ports) && ports[last+1] == ports[last]+1 {
+			last++
+		}
+		if first > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprint(&b, ports[first])
+		if last > first {
+			fmt.Fprintf(&b, "-%d", ports[last])
+		}
+		first = last + 1
+	}
+	return b.String()
 }
 
 func (n *Node) publicURL() string {
