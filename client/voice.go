@@ -40,8 +40,9 @@ type VoiceOptions struct {
 	// Mode forces proto.ModeAES256GCM or proto.ModeXChaCha20.
 	Mode               string
 	SelfMute, SelfDeaf bool
-	// OnSpeaking is told when another user begins or ends to speak. It is called
-	// on the connection's own goroutine and must not block.
+	// OnSpeaking is told when another user begins or ends to speak, also while we are
+	// deaf. It is called on the connection's own goroutine and must not block. The server
+	// is asked to say so only if it is set.
 	OnSpeaking func(user proto.Snowflake, flags proto.SpeakingFlags)
 }
 

@@ -281,6 +281,7 @@ type voiceIdentify struct {
 	UserID    proto.Snowflake `json:"user_id"`
 	SessionID string          `json:"session_id"`
 	Token     string          `json:"token"`
+	Speaking  bool            `json:"speaking_events,omitempty"`
 }
 
 // identify goes from the dial to flowing media.
@@ -291,6 +292,7 @@ func (s *voiceSession) identify() error {
 	}
 	err := s.socket.write(v.ctx, command{proto.VoiceOpIdentify, voiceIdentify{
 		ServerID: v.guild, ChannelID: t.channel, UserID: v.gw.User().ID, SessionID: t.session, Token: t.token,
+		Speaking: v.options.OnSpeaking != nil,
 	}})
 	if err != nil {
 		return err

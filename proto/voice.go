@@ -108,6 +108,11 @@ type VoiceIdentify struct {
 	Video                  bool          `json:"video"`
 	Streams                []VoiceStream `json:"streams"`
 	MaxDAVEProtocolVersion int           `json:"max_dave_protocol_version"`
+	// SpeakingEvents is Hubbub's own: asks for a Speaking whenever somebody begins or
+	// ends to speak, as browsers get unasked. Without it a native client gets one of
+	// an SSRC when it is first heard, and another when its kind changes, as from
+	// Discord.
+	SpeakingEvents bool `json:"speaking_events,omitempty"`
 }
 
 // VoiceStream is one simulcast layer.

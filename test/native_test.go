@@ -27,6 +27,46 @@ func TestNativeClientsTalk(t *testing.T) {
 	)
 }
 
+// A client that asks is told of each time that somebody begins and ends to speak, deaf
+// or not.
+func TestSpeakingIsToldToWhoAsks(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	events := make(chan proto.SpeakingFlags, 64)
+	ann, a := s.Join(t, "ann", s.Lounge, client.VoiceOptions{})
+	s.Join(t, "bob", s.Lounge, client.VoiceOptions{SelfDeaf: true, OnSpeaking: func(user proto.Snowflake, flags proto.SpeakingFlags) {
+		if user == ann.ID {
+			events <- flags
+		}
+	}})
+	// await sends a frame each 20 ms, if there is one, until bob is told.
+	await := func(speaking bool, frame []byte) {
+		t.Helper()
+		deadline := time.After(harness.Timeout)
+		for {
+			select {
+			case flags := <-events:
+				if (flags != 0) == speaking {
+					return
+				}
+			case <-time.After(20 * time.Millisecond):
+				if frame == nil {
+					continue
+				}
+				if err := a.Send(frame); err != nil {
+					t.Fatal(err)
+				}
+			case <-deadline:
+				t.Fatalf("not told, speaking %t", speaking)
+			}
+		}
+	}
+	for range 3 {
+		await(true, []byte{0xfc, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})
+		await(false, nil)
+	}
+}
+
 // Libraries ask for their address once, the moment they are told where to, and wait for
 // the answer.
 func TestDiscoveryIsAnsweredAtOnce(t *testing.T) {

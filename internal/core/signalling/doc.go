@@ -37,7 +37,9 @@
 // Clients Connect, and in one Speaking each, which maps their SSRC, of those who
 // have said that they speak or have been heard. Of those who only listen there is
 // no SSRC to know. The others are told of the newcomer with a Clients Connect, and
-// of its SSRC when it first has something to say. Client Flags and Client Platform
+// of its SSRC when it first has something to say. Whenever it begins or ends to speak
+// after that, browsers are told and native clients that asked for it (SpeakingEvents);
+// others see it by the packets. Client Flags and Client Platform
 // are sent only for members whose client announced them (with the same two
 // opcodes), so that a join stays at about 1,000 bytes for all others.
 //

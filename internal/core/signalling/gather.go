@@ -135,7 +135,7 @@ func (s *Shard) tellNewcomers(ch *channel) {
 	}
 	for _, x := range news {
 		if x.mapped {
-			s.tellSpeaking(x)
+			s.tellSpeaking(x, entry{except: x.peer})
 		}
 		s.tellAbout(x)
 	}

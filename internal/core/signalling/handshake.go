@@ -22,6 +22,8 @@ type Admission struct {
 	Expired bool
 	Resume  bool
 	SeqAck  int64 // of Resume: the last number received, or -1
+	// SpeakingEvents is what Identify asked for.
+	SpeakingEvents bool
 	// Addresses are where this client reaches the workers' host, the one for
 	// Ready first, From is where it is itself, if that is known, and Worker is where
 	// its peer is placed if it identifies. The service fills them in.
@@ -70,7 +72,7 @@ func identify(key []byte, wall time.Time, version int, d json.RawMessage) Step {
 	case claims.Guild != in.ServerID || (in.ChannelID != 0 && claims.Channel != in.ChannelID):
 		return Step{Close: proto.VoiceCloseServerNotFound}
 	}
-	return Step{Admit: &Admission{Version: version, Claims: claims, Token: in.Token, Expired: expired, SeqAck: -1}}
+	return Step{Admit: &Admission{Version: version, Claims: claims, Token: in.Token, Expired: expired, SeqAck: -1, SpeakingEvents: in.SpeakingEvents}}
 }
 
 func resume(key []byte, wall time.Time, version int, d json.RawMessage) Step {

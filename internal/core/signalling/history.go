@@ -18,12 +18,13 @@ type entry struct {
 	except   sfu.PeerID
 	before   uint64 // not for who knows of this entrance already; zero is for all
 	gone     bool   // tells of a leave
+	speaking bool   // tells only who follows it that somebody begins or ends to speak
 	frame    []byte
 }
 
 // isFor reports whether a payload that is not for one session only is for x.
 func (e *entry) isFor(x *session) bool {
-	return e.only == 0 && e.except != x.peer && (e.before == 0 || x.known < e.before)
+	return e.only == 0 && e.except != x.peer && (e.before == 0 || x.known < e.before) && (!e.speaking || x.followsSpeaking())
 }
 
 // history is the numbered payloads of a channel, oldest first, bounded in number

@@ -427,6 +427,77 @@ func TestSpeakingFlags(t *testing.T) {
 	}
 }
 
+// As from Discord: a native client maps an SSRC by its first Speaking, and sees by the
+// packets who speaks; a browser, to which SRTP shows nothing, is told of each spurt.
+func TestNativeClientsAreToldOfAnSSRCOnce(t *testing.T) {
+	r := newRoom(t)
+	r.join(9, 1)
+	native := r.identifyAs(9, claims(2, 1), false)
+	r.frame(native, proto.VoiceOpSelectProtocol, selectUDP)
+	web := r.identifyAs(9, claims(3, 1), false)
+	r.frame(web, proto.VoiceOpSelectProtocol, selectWebRTC())
+	clear(r.inbox)
+	sees := func(conn ConnID, flags ...int) {
+		t.Helper()
+		var want []string
+		for _, f := range flags {
+			want = append(want, fmt.Sprintf(`5 {"speaking":%d,"ssrc":%d,"user_id":"1"}`, f, r.session(1).ssrc))
+		}
+		got := r.take(conn)
+		if len(got) != len(want) {
+			t.Fatalf("connection %d got %v, want %v", conn, got, want)
+		}
+		for i, p := range got {
+			if line := fmt.Sprintf("%d %s", p.Op, p.D); line != want[i] {
+				t.Errorf("connection %d got %s, want %s", conn, line, want[i])
+			}
+		}
+	}
+	for range 3 {
+		r.speaks(1, true)
+		r.speaks(1, false)
+	}
+	sees(native, 1)
+	sees(web, 1, 0, 1, 0, 1, 0)
+
+	// One who comes now is told the same, though there is silence.
+	late := r.identifyAs(9, claims(4, 1), false)
+	r.frame(late, proto.VoiceOpSelectProtocol, selectUDP)
+	told := r.take(late)
+	if last := told[len(told)-1]; string(last.D) != fmt.Sprintf(`{"speaking":1,"ssrc":%d,"user_id":"1"}`, r.session(1).ssrc) {
+		t.Errorf("a newcomer was told %v", told)
+	}
+
+	// Another kind is news.
+	clear(r.inbox)
+	r.frame(ConnID(1), proto.VoiceOpSpeaking, `{"speaking":2}`)
+	sees(native)
+	r.speaks(1, true)
+	sees(native, 2)
+	r.speaks(1, false)
+	sees(web, 2, 0)
+
+	// And so it stays over a resume and over the shard's end.
+	back := r.resume(9, claims(2, 1), int(r.session(2).channel.history.last))
+	clear(r.inbox)
+	r.speaks(1, true)
+	sees(back)
+	sees(web, 2)
+	st := r.shard.State(r.now, proto.VoiceCloseServerCrashed)
+	r.drain()
+	restored, err := Restore(r.now, r.shard.cfg, &st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.shard = restored
+	back = r.resume(9, claims(2, 1), int(r.session(2).channel.history.last))
+	web = r.resume(9, claims(3, 1), int(r.session(3).channel.history.last))
+	clear(r.inbox)
+	r.speaks(1, false)
+	sees(back)
+	sees(web, 0)
+}
+
 func TestFlagsAndPlatformOnlyWhenAnnounced(t *testing.T) {
 	r := newRoom(t)
 	a, b := r.join(9, 1), r.join(9, 2)

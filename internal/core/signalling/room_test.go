@@ -181,10 +181,17 @@ func claims(user proto.Snowflake, join uint64) token.Voice {
 	}
 }
 
+// identify identifies a client that follows who speaks, as the tests do.
 func (r *room) identify(version int, v token.Voice) ConnID {
+	r.t.Helper()
+	return r.identifyAs(version, v, true)
+}
+
+func (r *room) identifyAs(version int, v token.Voice, speakingEvents bool) ConnID {
 	r.t.Helper()
 	d, _ := json.Marshal(proto.VoiceIdentify{
 		ServerID: v.Guild, ChannelID: v.Channel, UserID: v.User, SessionID: v.Session, Token: v.Sign(testKey),
+		SpeakingEvents: speakingEvents,
 	})
 	return r.greet(version, proto.VoiceOpIdentify, string(d))
 }

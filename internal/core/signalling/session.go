@@ -43,7 +43,10 @@ type session struct {
 	onAir     bool                // by the worker
 	hushed    bool                // the client said that it ended before the worker noticed
 	announced proto.SpeakingFlags
-	mapped    bool // the others know its SSRC, or will with its entrance
+	kind      proto.SpeakingFlags // announced last that was not zero
+	mapped    bool                // the others know its SSRC, or will with its entrance
+
+	asksSpeaking bool // for an event whenever somebody begins or ends to speak
 
 	comebacks limit.Limiter // Resumes, and Identifies of the same join
 
@@ -105,18 +108,28 @@ func (s *Shard) refresh(x *session) {
 	if now == x.announced && (x.mapped || x.declared == 0) {
 		return
 	}
+	e := entry{except: x.peer, speaking: x.mapped && (now == 0 || now == x.kind)}
 	x.announced, x.mapped = now, true
+	if now != 0 {
+		x.kind = now
+	}
 	switch {
 	case !x.present:
 	case !x.isNewcomer():
-		s.tellSpeaking(x)
+		s.tellSpeaking(x, e)
 	case now != 0:
 		s.round(x.channel) // for whom its packets are about to come
 	}
 }
 
-func (s *Shard) tellSpeaking(x *session) {
-	s.tell(x, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
+func (s *Shard) tellSpeaking(x *session, e entry) {
+	s.tellThose(x.channel, e, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
+}
+
+// followsSpeaking reports whether a session is told of everybody who begins or ends
+// to speak. Discord tells browsers, which see no packets, and no native client.
+func (x *session) followsSpeaking() bool {
+	return x.asksSpeaking || x.transport == proto.ProtocolWebRTC
 }
 
 // channel is the sessions of one voice channel.
@@ -218,7 +231,11 @@ func (s *Shard) introduce(x *session) {
 		}
 		users = append(users, other.user)
 		if other.mapped {
-			bodies = append(bodies, encodeSpeaking(x.version, other.announced, other.ssrc, other.user))
+			flags := other.announced
+			if !x.followsSpeaking() {
+				flags = other.kind // of which it is told once
+			}
+			bodies = append(bodies, encodeSpeaking(x.version, flags, other.ssrc, other.user))
 		}
 		if other.flags != nil {
 			bodies = append(bodies, encodeFlags(other))

@@ -211,7 +211,7 @@ func (s *Shard) identify(now clock.Time, conn ConnID, a Admission) proto.CloseCo
 	x := &session{
 		member: m, join: a.Claims.Join, token: a.Token, gateway: a.Claims.Session, named: a.Claims.Session, worker: a.Worker,
 		version: a.Version, conn: conn, addresses: a.Addresses, from: a.From, identified: now,
-		heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
+		asksSpeaking: a.SpeakingEvents, heartbeatBy: s.nextHeartbeat(now), selectBy: now.Add(selectTimeout),
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute),
 	}
 	switch {

@@ -47,6 +47,7 @@ type EntryState struct {
 	Before   uint64     `cbor:"4,keyasint,omitempty"`
 	Gone     bool       `cbor:"5,keyasint,omitempty"`
 	Frame    []byte     `cbor:"6,keyasint"`
+	Speaking bool       `cbor:"7,keyasint,omitempty"`
 }
 
 // LinkState is a relay between two workers.
@@ -85,6 +86,8 @@ type SessionState struct {
 	Platform  *int                `cbor:"25,keyasint,omitempty"`
 	SelectIn  time.Duration       `cbor:"26,keyasint,omitempty"`
 	Named     string              `cbor:"27,keyasint"` // session of the token
+	Kind      proto.SpeakingFlags `cbor:"28,keyasint,omitempty"`
+	Asks      bool                `cbor:"29,keyasint,omitempty"` // for speaking events
 }
 
 // NoticeState is what a guild said of a join without a session.
@@ -135,7 +138,7 @@ func (ch *channel) state(now clock.Time) ChannelState {
 	h := &ch.history
 	st := ChannelState{ID: ch.id, Last: h.last, Dropped: h.dropped, Entrances: ch.entrances}
 	h.since(0, func(e *entry) {
-		st.History = append(st.History, EntryState{e.sequence, e.only, e.except, e.before, e.gone, e.frame})
+		st.History = append(st.History, EntryState{e.sequence, e.only, e.except, e.before, e.gone, e.frame, e.speaking})
 	})
 	for _, l := range ch.relays {
 		st.Links = append(st.Links, LinkState{l.a, l.b, l.peer})
@@ -151,7 +154,7 @@ func (x *session) state(now clock.Time) SessionState {
 		Guild: x.guild, User: x.user, Flags: x.VoiceFlags, Join: x.join, Token: x.token, Gateway: x.gateway, Named: x.named, Version: x.version,
 		Worker: x.worker, Peer: x.peer, SSRC: x.ssrc, Posted: x.posted, Transport: x.transport, From: x.from, Present: x.present,
 		Begun: x.begun, Snapshot: x.snapshot, Entrance: x.entrance, Known: x.known, Declared: x.declared, OnAir: x.onAir,
-		Hushed: x.hushed, Announced: x.announced, Mapped: x.mapped, About: x.flags, Platform: x.platform,
+		Hushed: x.hushed, Announced: x.announced, Kind: x.kind, Mapped: x.mapped, Asks: x.asksSpeaking, About: x.flags, Platform: x.platform,
 	}
 	if x.selectBy != 0 {
 		st.SelectIn = max(x.selectBy.Sub(now), 1)
@@ -204,7 +207,7 @@ func (s *Shard) restoreChannel(now clock.Time, st *ChannelState) bool {
 			return false
 		}
 		ch.history.last = e.Sequence
-		ch.history.add(entry{e.Sequence, e.Only, e.Except, e.Before, e.Gone, e.Frame})
+		ch.history.add(entry{e.Sequence, e.Only, e.Except, e.Before, e.Gone, e.Speaking, e.Frame})
 	}
 	ch.history.last = st.Last
 	for i := range st.Sessions {
@@ -233,7 +236,7 @@ func (s *Shard) restoreSession(now clock.Time, ch *channel, st *SessionState) bo
 		member: m, VoiceFlags: st.Flags, join: st.Join, token: st.Token, gateway: st.Gateway, named: st.Named, version: st.Version, channel: ch,
 		worker: st.Worker, peer: st.Peer, ssrc: st.SSRC, posted: st.Posted, transport: st.Transport, from: st.From, present: st.Present,
 		begun: st.Begun, snapshot: st.Snapshot, entrance: st.Entrance, known: st.Known, declared: st.Declared, onAir: st.OnAir,
-		hushed: st.Hushed, announced: st.Announced, mapped: st.Mapped, flags: st.About, platform: st.Platform,
+		hushed: st.Hushed, announced: st.Announced, kind: st.Kind, mapped: st.Mapped, asksSpeaking: st.Asks, flags: st.About, platform: st.Platform,
 		comebacks: limit.NewLimiter(maxComebacks, time.Minute), identified: now, resumeBy: now.Add(s.cfg.ResumeWindow),
 	}
 	if st.SelectIn > 0 {

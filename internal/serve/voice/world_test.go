@@ -287,6 +287,7 @@ func claims(user proto.Snowflake, join uint64) token.Voice {
 func identify(v token.Voice, signed string) proto.VoiceIdentify {
 	return proto.VoiceIdentify{
 		ServerID: v.Guild, ChannelID: v.Channel, UserID: v.User, SessionID: v.Session, Token: signed, Streams: []proto.VoiceStream{},
+		SpeakingEvents: true,
 	}
 }
 
