@@ -96,7 +96,11 @@ func (b *botProcess) at(user proto.Snowflake, seconds float64) func(testing.TB) 
 	return func(t testing.TB) audio.PCM {
 		t.Helper()
 		ear := harness.NewEar(t)
+		limit := time.Now().Add(harness.Timeout)
 		for n := uint16(0); ear.Seconds() < seconds; {
+			if time.Now().After(limit) {
+				t.Fatalf("the bot heard %.1f s of %s, and others all the time", ear.Seconds(), user)
+			}
 			if l := b.next(t, "opus"); l.User == user.String() {
 				ear.Hear(t, n, uint32(n)*audio.FrameSamples, l.Data)
 				n++

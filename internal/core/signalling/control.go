@@ -29,7 +29,7 @@ func (s *Shard) Command(now clock.Time, c guild.VoiceCommand) {
 		}
 		if c.Update != nil {
 			x.VoiceFlags = *c.Update
-			s.refresh(x)
+			s.refresh(now, x)
 		}
 	case c.Update != nil && (x == nil || x.join < c.Join):
 		s.note(now, m, notice{join: c.Join, flags: c.Update})
@@ -96,7 +96,7 @@ func (s *Shard) Event(now clock.Time, e sfu.Event) {
 			if x.onAir {
 				x.hushed = false
 			}
-			s.refresh(x)
+			s.refresh(now, x)
 		}
 	case e.Lost != nil:
 		if x := s.peers[e.Lost.Peer]; x != nil {
@@ -124,7 +124,7 @@ func (s *Shard) lost(now clock.Time, x *session, reason sfu.LostReason) {
 	if reason == sfu.LostClosed {
 		x.onAir, x.transport = false, ""
 		x.selectBy = now.Add(reselectTimeout)
-		s.refresh(x)
+		s.refresh(now, x)
 		return
 	}
 	s.end(now, x)

@@ -38,8 +38,8 @@
 // have said that they speak or have been heard. Of those who only listen there is
 // no SSRC to know. The others are told of the newcomer with a Clients Connect, and
 // of its SSRC when it first has something to say. Whenever it begins or ends to speak
-// after that, browsers are told and native clients that asked for it (SpeakingEvents);
-// others see it by the packets. Client Flags and Client Platform
+// after that, browsers are told, native clients that asked for it (SpeakingEvents), and
+// those that have just entered; others see it by the packets. Client Flags and Client Platform
 // are sent only for members whose client announced them (with the same two
 // opcodes), so that a join stays at about 1,000 bytes for all others.
 //

@@ -15,7 +15,7 @@ func (s *Shard) enter(now clock.Time, x *session) {
 	s.introduce(x)
 	ch.entrances++
 	x.entrance, x.known = ch.entrances, ch.entrances
-	x.present, x.place = true, len(ch.present)
+	x.present, x.place, x.entered = true, len(ch.present), now
 	ch.present = append(ch.present, x)
 	ch.newcomers = append(ch.newcomers, x)
 	s.gather(now, ch)

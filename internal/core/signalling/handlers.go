@@ -64,7 +64,7 @@ func (s *Shard) backendVersion(_ clock.Time, x *session, _ json.RawMessage) prot
 
 // clientSpeaking takes the kind of what the client sends. That it sends is for the
 // worker to say, except that a client may say sooner that it has ended.
-func (s *Shard) clientSpeaking(_ clock.Time, x *session, d json.RawMessage) proto.CloseCode {
+func (s *Shard) clientSpeaking(now clock.Time, x *session, d json.RawMessage) proto.CloseCode {
 	var in proto.VoiceSpeaking
 	if !decode(d, &in) {
 		return proto.VoiceCloseBadRequest
@@ -77,7 +77,7 @@ func (s *Shard) clientSpeaking(_ clock.Time, x *session, d json.RawMessage) prot
 	if !x.hushed {
 		x.declared = in.Speaking
 	}
-	s.refresh(x)
+	s.refresh(now, x)
 	return 0
 }
 

@@ -1,6 +1,9 @@
 package signalling
 
-import "hubbub.dev/hubbub/internal/core/sfu"
+import (
+	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/sfu"
+)
 
 // What a channel keeps for clients that resume. The limits hold about a minute of
 // a busy channel of a hundred, or of a channel of a thousand that fills up at
@@ -18,13 +21,15 @@ type entry struct {
 	except   sfu.PeerID
 	before   uint64 // not for who knows of this entrance already; zero is for all
 	gone     bool   // tells of a leave
-	speaking bool   // tells only who follows it that somebody begins or ends to speak
-	frame    []byte
+	// repeats is when those who had settled in by then were told the same of somebody who
+	// speaks: it is only for others, and for those who follow speaking; zero is for all.
+	repeats clock.Time
+	frame   []byte
 }
 
 // isFor reports whether a payload that is not for one session only is for x.
 func (e *entry) isFor(x *session) bool {
-	return e.only == 0 && e.except != x.peer && (e.before == 0 || x.known < e.before) && (!e.speaking || x.followsSpeaking())
+	return e.only == 0 && e.except != x.peer && (e.before == 0 || x.known < e.before) && (e.repeats == 0 || x.followsSpeaking() || e.repeats.Sub(x.entered) < settleIn)
 }
 
 // history is the numbered payloads of a channel, oldest first, bounded in number

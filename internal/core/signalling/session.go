@@ -2,6 +2,7 @@ package signalling
 
 import (
 	"net/netip"
+	"time"
 
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/guild"
@@ -46,6 +47,9 @@ type session struct {
 	kind      proto.SpeakingFlags // announced last that was not zero
 	mapped    bool                // the others know its SSRC, or will with its entrance
 
+	begunAt clock.Time // to speak, as the others were told last
+
+	entered      clock.Time
 	asksSpeaking bool // for an event whenever somebody begins or ends to speak
 
 	comebacks limit.Limiter // Resumes, and Identifies of the same join
@@ -99,25 +103,31 @@ func (x *session) speaking() proto.SpeakingFlags {
 }
 
 // refresh tells the worker and the others what has changed of a session.
-func (s *Shard) refresh(x *session) {
+func (s *Shard) refresh(now clock.Time, x *session) {
 	if flags := x.peerFlags(); flags != x.posted {
 		x.posted = flags
 		s.post(x.worker, sfu.Command{Update: &sfu.UpdatePeer{Peer: x.peer, Flags: flags}})
 	}
-	now := x.speaking()
-	if now == x.announced && (x.mapped || x.declared == 0) {
+	flags := x.speaking()
+	if flags == x.announced && (x.mapped || x.declared == 0) {
 		return
 	}
-	e := entry{except: x.peer, speaking: x.mapped && (now == 0 || now == x.kind)}
-	x.announced, x.mapped = now, true
-	if now != 0 {
-		x.kind = now
+	e := entry{except: x.peer}
+	switch {
+	case flags == 0 && x.mapped:
+		e.repeats = now
+	case flags == x.kind:
+		e.repeats = x.begunAt
+	}
+	x.announced, x.mapped = flags, true
+	if flags != 0 {
+		x.kind, x.begunAt = flags, now
 	}
 	switch {
 	case !x.present:
 	case !x.isNewcomer():
 		s.tellSpeaking(x, e)
-	case now != 0:
+	case flags != 0:
 		s.round(x.channel) // for whom its packets are about to come
 	}
 }
@@ -125,6 +135,11 @@ func (s *Shard) refresh(x *session) {
 func (s *Shard) tellSpeaking(x *session, e entry) {
 	s.tellThose(x.channel, e, func(version int) []byte { return encodeSpeaking(version, x.announced, x.ssrc, x.user) })
 }
+
+// settleIn is how long a native client is told of everybody who begins or ends to speak,
+// as those are always who follow it: many bots look at what they are told only some time after
+// they have joined (discordgo returns from its join up to a second later).
+const settleIn = 10 * time.Second
 
 // followsSpeaking reports whether a session is told of everybody who begins or ends
 // to speak. Discord tells browsers, which see no packets, and no native client.

@@ -47,7 +47,7 @@ type EntryState struct {
 	Before   uint64     `cbor:"4,keyasint,omitempty"`
 	Gone     bool       `cbor:"5,keyasint,omitempty"`
 	Frame    []byte     `cbor:"6,keyasint"`
-	Speaking bool       `cbor:"7,keyasint,omitempty"`
+	Repeats  bool       `cbor:"7,keyasint,omitempty"`
 }
 
 // LinkState is a relay between two workers.
@@ -138,7 +138,7 @@ func (ch *channel) state(now clock.Time) ChannelState {
 	h := &ch.history
 	st := ChannelState{ID: ch.id, Last: h.last, Dropped: h.dropped, Entrances: ch.entrances}
 	h.since(0, func(e *entry) {
-		st.History = append(st.History, EntryState{e.sequence, e.only, e.except, e.before, e.gone, e.frame, e.speaking})
+		st.History = append(st.History, EntryState{e.sequence, e.only, e.except, e.before, e.gone, e.frame, e.repeats != 0})
 	})
 	for _, l := range ch.relays {
 		st.Links = append(st.Links, LinkState{l.a, l.b, l.peer})
@@ -207,7 +207,11 @@ func (s *Shard) restoreChannel(now clock.Time, st *ChannelState) bool {
 			return false
 		}
 		ch.history.last = e.Sequence
-		ch.history.add(entry{e.Sequence, e.Only, e.Except, e.Before, e.Gone, e.Speaking, e.Frame})
+		restored := entry{sequence: e.Sequence, only: e.Only, except: e.Except, before: e.Before, gone: e.Gone, frame: e.Frame}
+		if e.Repeats {
+			restored.repeats = now
+		}
+		ch.history.add(restored)
 	}
 	ch.history.last = st.Last
 	for i := range st.Sessions {
