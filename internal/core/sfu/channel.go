@@ -5,8 +5,9 @@ const maxSources = 1 << 24
 
 // channel is a set of peers who hear one another.
 type channel struct {
-	id    uint64
-	peers int // all of them, connected or not
+	id      uint64
+	peers   int // all of them, connected or not
+	entered int // how many there ever were
 	// members are the relays, the connected peers that listen, and the deafened, in this
 	// order. Relays come first, for what they are sent has another way to go.
 	members   []Slot

@@ -153,9 +153,10 @@ type PeerConnected struct {
 	Peer PeerID `cbor:"1,keyasint"`
 }
 
-// PeerSpeaking says that a peer began or ended to speak. The first On of a peer
-// comes within 100 ms of its first voice packet, Off about 300 ms after its last,
-// or at once when it is muted, leaves its stream by BYE, or sends silence frames.
+// PeerSpeaking says that a peer began or ended to speak. On comes within 100 ms of its
+// first voice packet where somebody who hears it has not been told its SSRC, and up to
+// 60 ms later elsewhere. Off comes about 300 ms after its last, or within 60 ms when it is
+// muted, leaves its stream by BYE, or sends silence frames.
 type PeerSpeaking struct {
 	Peer PeerID `cbor:"1,keyasint"`
 	On   bool   `cbor:"2,keyasint"`

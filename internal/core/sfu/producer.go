@@ -60,6 +60,7 @@ type producer struct {
 	onFloor  bool  // among those of the channel who are heard
 	shed     bool  // dropped to save work
 	loudness int32 // smoothed; zero is silence
+	told     int   // channel.entered when its begin was told at once
 
 	paidUntil  clock.Time // when the packets so far would end at leastFrame each
 	lastPacket clock.Time

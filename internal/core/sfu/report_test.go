@@ -102,7 +102,7 @@ func TestByeEndsSpeaking(t *testing.T) {
 	r.send(1, voice, loud)
 	r.speaks(nil)
 	r.Control(r.now, r.wall(), 0, bye)
-	if on, changed := r.speaks(nil); on || !changed {
+	if on, changed := r.speaks(r.advance(scanInterval)); on || !changed {
 		t.Error("still speaking")
 	}
 }

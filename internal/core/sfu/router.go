@@ -13,7 +13,8 @@ import (
 type Slot uint32
 
 const (
-	// scanInterval is how late the end of speaking or a report may come.
+	// scanInterval is how late the end of speaking, a begin that tells nobody an SSRC, or a
+	// report may come.
 	scanInterval = 50 * time.Millisecond
 	// idleAfter is how long a producer that sends nothing is still looked at.
 	idleAfter = 10 * time.Second
@@ -62,7 +63,8 @@ type Router struct {
 	nextScan clock.Time
 	speaking int
 	due      []Slot
-	events   []Event
+	events   []Event // since Events returned them
+	ripe     bool    // whether it is to return them now
 	quality  QualityTotals
 	block    [1]rtp.ReportBlock // scratch
 }
@@ -165,6 +167,7 @@ func (r *Router) add(c *AddPeer) (Slot, bool) {
 		r.channels[c.Channel] = ch
 	}
 	ch.peers++
+	ch.entered++
 	slot := r.allocate()
 	r.peers[slot] = peer{id: c.Peer, ssrc: c.SSRC, flags: c.Flags, channel: ch, index: absent}
 	r.slots[c.Peer] = slot
@@ -304,6 +307,7 @@ func (r *Router) Tick(now clock.Time) {
 		}
 	}
 	r.chooseShed(now)
+	r.ripe = true
 	r.nextScan = 0
 	if len(r.active) > 0 {
 		r.nextScan = now.Add(scanInterval)
@@ -336,6 +340,10 @@ func (r *Router) startSpeaking(now clock.Time, p *peer) {
 		p.producer.speaking = true
 		r.speaking++
 		r.events = append(r.events, Event{Speaking: &PeerSpeaking{Peer: p.id, On: true}})
+		if p.producer.told != p.channel.entered || p.channel.relays > 0 {
+			p.producer.told = p.channel.entered
+			r.ripe = true
+		}
 	}
 }
 
@@ -347,10 +355,15 @@ func (r *Router) stopSpeaking(p *peer) {
 	}
 }
 
-// Events appends what happened since the last call to dst.
+// Events appends to dst what happened since it did so last. That may wait for the next
+// Tick, since who hears of it is woken each time, unless somebody who does not know the
+// SSRC hears a peer begin.
 func (r *Router) Events(dst []Event) []Event {
+	if !r.ripe {
+		return dst
+	}
 	dst = append(dst, r.events...)
 	clear(r.events)
-	r.events = r.events[:0]
+	r.events, r.ripe = r.events[:0], false
 	return dst
 }

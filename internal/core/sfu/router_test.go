@@ -197,7 +197,7 @@ func TestMuteClosesTheGap(t *testing.T) {
 		t.Fatal("not speaking")
 	}
 	r.Apply(Command{Update: &UpdatePeer{Peer: 1, Flags: Muted}})
-	if on, changed := r.speaks(nil); on || !changed {
+	if on, changed := r.speaks(r.advance(scanInterval)); on || !changed {
 		t.Error("a muted peer still speaks")
 	}
 	for seq := 2; seq < 100; seq++ {
@@ -290,6 +290,50 @@ func TestSpeakingFollowsVoice(t *testing.T) {
 	if r.Speaking() != 0 {
 		t.Errorf("%d speak", r.Speaking())
 	}
+}
+
+func TestOnlyNewcomersHaveABeginToldAtOnce(t *testing.T) {
+	r := newRoom(t, 3)
+	seq := 0
+	begin := func() {
+		seq++
+		r.send(seq, voice, loud)
+		r.sendFrom(1, seq, voice, loud)
+	}
+	pause := func() { r.Events(r.advance(2 * speakingHold)) }
+	at := func(at string, want ...Event) {
+		t.Helper()
+		events := r.Events(nil)
+		if len(events) != len(want) {
+			t.Errorf("%s: %d events, want %d", at, len(events), len(want))
+			return
+		}
+		for i := range want {
+			if *events[i].Speaking != *want[i].Speaking {
+				t.Errorf("%s: %+v, want %+v", at, events[i].Speaking, want[i].Speaking)
+			}
+		}
+	}
+	says := func(id PeerID, on bool) Event { return Event{Speaking: &PeerSpeaking{Peer: id, On: on}} }
+
+	begin()
+	at("the first", says(1, true), says(2, true))
+	pause()
+	begin()
+	r.Apply(Command{Update: &UpdatePeer{Peer: 1, Flags: Muted}})
+	at("again")
+	r.now = r.now.Add(scanInterval)
+	r.Tick(r.now)
+	at("with the next tick", says(1, true), says(2, true), says(1, false))
+	r.Apply(Command{Update: &UpdatePeer{Peer: 1}})
+	pause()
+	r.join(5, 1, 0)
+	begin()
+	at("with a newcomer", says(1, true), says(2, true))
+	pause()
+	r.relay(1, 1)
+	begin()
+	at("with others on another worker", says(1, true), says(2, true))
 }
 
 func TestNoLevelNeedsTwoPackets(t *testing.T) {
