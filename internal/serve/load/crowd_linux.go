@@ -85,17 +85,18 @@ func (c *crowd) add(ctx context.Context, s *seat) error {
 	return err
 }
 
-// begin starts a window: from now on its target's speakers talk.
+// begin starts a window: from now on its target's speakers talk. Nobody talks before
+// all loops listen for it, however long one of them takes to.
 func (c *crowd) begin(ctx context.Context, w window) error {
 	speakers := 0
 	for _, l := range c.loops {
-		if err := l.ask(ctx, func(l *loop) { speakers += l.speakersOf(w.target) }); err != nil {
+		if err := l.ask(ctx, func(l *loop) { speakers += l.listen(w) }); err != nil {
 			return err
 		}
 	}
 	first := 0
 	for _, l := range c.loops {
-		if err := l.ask(ctx, func(l *loop) { first = l.begin(w, first, speakers) }); err != nil {
+		if err := l.ask(ctx, func(l *loop) { first = l.begin(first, speakers) }); err != nil {
 			return err
 		}
 	}
@@ -334,28 +335,30 @@ func (l *loop) seat(s *seat) error {
 	return err
 }
 
-func (l *loop) speakersOf(target int) (n int) {
-	for _, s := range l.seats {
-		if s.target == target && s.speaks {
-			n++
-		}
-	}
-	return n
-}
-
-// begin starts a window. Its first speaker is number first of all loops' together,
-// and so many there are; it returns the number after its last.
-func (l *loop) begin(w window, first, speakers int) int {
+// listen ends what went on before and counts what is heard of a window. It returns how
+// many speakers of it there are.
+func (l *loop) listen(w window) (speakers int) {
 	l.window, l.counters, l.hushed = w, counters{}, false
 	l.publish()
 	l.queue, l.head = l.queue[:0], 0
-	now := monotonic.Now()
 	for _, s := range l.seats {
 		if s.target != w.target {
 			continue
 		}
 		clear(s.heard)
-		if !s.speaks {
+		if s.speaks {
+			speakers++
+		}
+	}
+	return speakers
+}
+
+// begin has the window's speakers talk. The first is number first of all loops'
+// together, and so many there are; it returns the number after its last.
+func (l *loop) begin(first, speakers int) int {
+	w, now := l.window, monotonic.Now()
+	for _, s := range l.seats {
+		if s.target != w.target || !s.speaks {
 			continue
 		}
 		s.speech.begin(w.talk, w.rate)

@@ -190,6 +190,24 @@ func TestFollowingCountsWhatIsMissing(t *testing.T) {
 	}
 }
 
+func TestNobodyTalksBeforeAllListen(t *testing.T) {
+	heard := []stream{{next: 7}}
+	l := &loop{seats: []*seat{
+		{hears: true, heard: heard}, {speaks: true, speech: newSpeech(1)}, {target: 1, speaks: true, speech: newSpeech(2)},
+	}}
+	w := window{round: 3, talk: 1, rate: 50, burst: true}
+	l.counters.sent = 5
+	if speakers := l.listen(w); speakers != 1 || len(l.queue) != 0 {
+		t.Errorf("%d speakers, %d of them talk", speakers, len(l.queue))
+	}
+	if l.window != w || heard[0].next != 0 || l.sent != 0 {
+		t.Error("counts what was before")
+	}
+	if next := l.begin(4, 6); next != 5 || len(l.queue) != 1 || l.queue[0].seat != l.seats[1] {
+		t.Errorf("after number %d: %+v", next, l.queue)
+	}
+}
+
 func TestFloorsForwardTheSame(t *testing.T) {
 	cfg := small(t)
 	cfg.Floor, cfg.FloorWait, cfg.Runs, cfg.Phase = true, 5*time.Millisecond, 2, PhaseBurst
