@@ -175,7 +175,9 @@ func (s *Shard) Tick(now clock.Time) {
 		if due(x.resumeBy) || due(x.selectBy) {
 			s.end(now, x)
 			s.closeConn(now, x, proto.VoiceCloseSessionTimeout)
+			continue
 		}
+		s.remind(now, x)
 	}
 	retry := s.unposted
 	s.unposted = nil

@@ -39,7 +39,8 @@
 // no SSRC to know. The others are told of the newcomer with a Clients Connect, and
 // of its SSRC when it first has something to say. Whenever it begins or ends to speak
 // after that, browsers are told, native clients that asked for it (SpeakingEvents), and
-// those that have just entered; others see it by the packets. Client Flags and Client Platform
+// those that have just entered, which are also told again, a few times, of those who speak
+// all the while; others see it by the packets. Client Flags and Client Platform
 // are sent only for members whose client announced them (with the same two
 // opcodes), so that a join stays at about 1,000 bytes for all others.
 //

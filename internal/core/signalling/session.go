@@ -50,7 +50,8 @@ type session struct {
 	begunAt clock.Time // to speak, as the others were told last
 
 	entered      clock.Time
-	asksSpeaking bool // for an event whenever somebody begins or ends to speak
+	reminders    uint8 // of reminders, how many it has had
+	asksSpeaking bool  // for an event whenever somebody begins or ends to speak
 
 	comebacks limit.Limiter // Resumes, and Identifies of the same join
 
@@ -140,6 +141,29 @@ func (s *Shard) tellSpeaking(x *session, e entry) {
 // as those are always who follow it: many bots look at what they are told only some time after
 // they have joined (discordgo returns from its join up to a second later).
 const settleIn = 10 * time.Second
+
+// reminders is when, after it entered, a native client is told again of those who speak on
+// and on: of them nothing else would tell it before their next pause, and a bot that did not
+// look yet would hear them without knowing whom. Tick, each second, looks which are due.
+var reminders = [...]time.Duration{1250 * time.Millisecond, 5 * time.Second, settleIn}
+
+// remind repeats to a session that has just entered the SSRCs of those who speak. These
+// payloads have no number: a resume needs none of them.
+func (s *Shard) remind(now clock.Time, x *session) {
+	left := reminders[x.reminders:]
+	if len(left) == 0 || !x.present || x.conn == 0 || now.Sub(x.entered) < left[0] {
+		return
+	}
+	x.reminders++
+	if x.followsSpeaking() {
+		return
+	}
+	for _, other := range x.channel.present {
+		if other != x && other.mapped && other.announced != 0 && !other.isNewcomer() {
+			s.emit(Output{Conn: x.conn, Frame: seal(encodeSpeaking(x.version, other.announced, other.ssrc, other.user), 0)})
+		}
+	}
+}
 
 // followsSpeaking reports whether a session is told of everybody who begins or ends
 // to speak. Discord tells browsers, which see no packets, and no native client.

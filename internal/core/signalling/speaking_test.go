@@ -144,3 +144,71 @@ func TestNativeClientsAreToldOfAnSSRCOnce(t *testing.T) {
 	sees(back, 2)
 	sees(web, 2, 0, 2, 0)
 }
+
+// discordgo returns from its join up to a second after it was told whose SSRC is whose, and
+// its bots listen only then. Whom they hear may speak on and on.
+func TestNewcomersAreRemindedOfWhoSpeaks(t *testing.T) {
+	r := newRoom(t)
+	r.now = r.now.Add(time.Second)
+	r.join(9, 1)
+	r.join(9, 2)
+	r.speaks(1, true)
+	r.speaks(2, true)
+	r.speaks(2, false)
+	bot := r.identifyAs(4, claims(3, 1), false)
+	r.frame(bot, proto.VoiceOpSelectProtocol, selectUDP)
+	web := r.identifyAs(9, claims(4, 1), false)
+	r.frame(web, proto.VoiceOpSelectProtocol, selectWebRTC())
+	asks := r.identifyAs(9, claims(5, 1), true)
+	r.frame(asks, proto.VoiceOpSelectProtocol, selectUDP)
+	clear(r.inbox)
+
+	again := fmt.Sprintf(`5 {"speaking":1,"ssrc":%d,"user_id":"1"}`, r.session(1).ssrc)
+	times := 0
+	for second := 1; second <= 20; second++ {
+		r.now = r.now.Add(time.Second)
+		for _, conn := range []ConnID{1, 2, bot, web, asks} {
+			r.frame(conn, proto.VoiceOpHeartbeat, `{"t":1}`)
+		}
+		clear(r.inbox)
+		r.shard.Tick(r.now)
+		r.drain()
+		switch second {
+		case 2, 5, 10:
+			r.expect(bot, again)
+			times++
+		default:
+			r.expect(bot)
+		}
+		r.expect(web)
+		r.expect(asks)
+		r.expect(ConnID(1))
+	}
+	if times != len(reminders) {
+		t.Errorf("reminded %d times", times)
+	}
+}
+
+// A reminder that is due while the connection is cut comes once it is back.
+func TestRemindersWaitForAResume(t *testing.T) {
+	r := newRoom(t)
+	r.now = r.now.Add(time.Second)
+	r.join(9, 1)
+	r.speaks(1, true)
+	bot := r.identifyAs(9, claims(2, 1), false)
+	r.frame(bot, proto.VoiceOpSelectProtocol, selectUDP)
+	acknowledged := int(r.session(2).channel.history.last)
+	r.shard.Closed(r.now, bot, 1006)
+	r.drain()
+	r.now = r.now.Add(3 * time.Second)
+	r.shard.Tick(r.now)
+	r.drain()
+	back := r.resume(9, claims(2, 1), acknowledged)
+	clear(r.inbox)
+	r.shard.Tick(r.now)
+	r.drain()
+	r.expect(back, fmt.Sprintf(`5 {"speaking":1,"ssrc":%d,"user_id":"1"}`, r.session(1).ssrc))
+	r.shard.Tick(r.now)
+	r.drain()
+	r.expect(back)
+}

@@ -241,7 +241,7 @@ func (s *Shard) restoreSession(now clock.Time, ch *channel, st *SessionState) bo
 		worker: st.Worker, peer: st.Peer, ssrc: st.SSRC, posted: st.Posted, transport: st.Transport, from: st.From, present: st.Present,
 		begun: st.Begun, snapshot: st.Snapshot, entrance: st.Entrance, known: st.Known, declared: st.Declared, onAir: st.OnAir,
 		hushed: st.Hushed, announced: st.Announced, kind: st.Kind, mapped: st.Mapped, asksSpeaking: st.Asks, flags: st.About, platform: st.Platform,
-		comebacks: limit.NewLimiter(maxComebacks, time.Minute), identified: now, resumeBy: now.Add(s.cfg.ResumeWindow),
+		reminders: uint8(len(reminders)), comebacks: limit.NewLimiter(maxComebacks, time.Minute), identified: now, resumeBy: now.Add(s.cfg.ResumeWindow),
 	}
 	if st.SelectIn > 0 {
 		x.selectBy = now.Add(min(st.SelectIn, selectTimeout))
