@@ -4,6 +4,7 @@
 #
 #   bench/mumble.sh --runs 3 --html /tmp/load.html
 #   bench/mumble.sh --speakers 10 --listeners 100 --ramp
+#   bench/mumble.sh --network                      # as root
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,20 +15,17 @@ fi
 server=$(command -v murmurd || command -v mumble-server)
 
 dir=$(mktemp -d)
-pid=
-cleanup() {
-	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-	wait 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-
+trap 'rm -rf "$dir"' EXIT
+case " $* " in
+*" --network "*) host=10.99.0.1 ;; # the servers' end of the cable
+*) host=127.0.0.1 ;;
+esac
 port=${MUMBLE_PORT:-64799}
 cat >"$dir/server.ini" <<INI
 database=$dir/mumble.sqlite
 logfile=$dir/mumble.log
 pidfile=
-host=127.0.0.1
+host=$host
 port=$port
 users=10000
 usersperchannel=0
@@ -40,17 +38,5 @@ allowping=false
 INI
 # Started by root it becomes the package's user.
 [ "$(id -u)" != 0 ] || chown -R mumble-server "$dir"
-taskset -c 0 "$server" -fg -ini "$dir/server.ini" >"$dir/out" 2>&1 &
-pid=$!
-for _ in $(seq 100); do
-	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then ready=yes; break; fi
-	kill -0 "$pid" 2>/dev/null || break
-	sleep 0.1
-done
-if [ -z "${ready:-}" ]; then
-	cat "$dir/out" "$dir/mumble.log" >&2 2>/dev/null || true
-	exit 1
-fi
-
 CGO_ENABLED=0 go build -trimpath -o "$dir/hubbub" ./cmd/hubbub
-"$dir/hubbub" load --spawn --floor --mumble "127.0.0.1:$port" --mumble-pid "$pid" "$@"
+"$dir/hubbub" load --spawn --floor --mumble "$host:$port" --mumble-command "$server -fg -ini $dir/server.ini" "$@"

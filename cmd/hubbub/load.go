@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +27,8 @@ type loadCmd struct {
 	Spawn bool     `help:"Start a server for this measurement, with data that is thrown away."`
 	Serve []string `name:"serve" sep:"none" help:"With --spawn: a flag for the server, such as --serve=--wait=5ms; may be given several times." placeholder:"FLAG"`
 	Pin   bool     `default:"true" negatable:"" help:"With --spawn: give the server core 0 and the load core 1."`
+
+	Network bool `help:"With --spawn: give server and load network namespaces of their own with a cable between them, so that each is billed its own side's work and not the other's (root)."`
 
 	Mode      string        `enum:"aes,xchacha" default:"aes" help:"Encryption of native clients: aes or xchacha."`
 	Browser   bool          `help:"Clients are browsers: ICE, DTLS, SRTP."`
@@ -51,6 +55,7 @@ type loadCmd struct {
 
 	Mumble         string `help:"mumble-server to measure in the same run." placeholder:"HOST:PORT"`
 	MumblePID      int    `name:"mumble-pid" help:"Its process id."`
+	MumbleCommand  string `name:"mumble-command" help:"What starts it, on the server's core." placeholder:"COMMAND"`
 	MumblePassword string `name:"mumble-password" help:"Its password."`
 
 	JSON bool   `name:"json" help:"Print JSON."`
@@ -59,16 +64,19 @@ type loadCmd struct {
 
 // Run measures and prints what came out.
 func (c *loadCmd) Run() error {
+	if c.Network && !load.Inside() {
+		return c.apart()
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	cfg := load.Config{
-		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin,
+		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin, Network: c.Network,
 		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds, Channel: proto.Snowflake(c.Channel), Hear: c.Hear,
 		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Offload: c.Offload, Events: c.Events,
 		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step,
-		Mumble: c.Mumble, MumblePID: c.MumblePID, MumblePassword: c.MumblePassword, Version: version,
+		Mumble: c.Mumble, MumblePID: c.MumblePID, MumbleCommand: strings.Fields(c.MumbleCommand), MumblePassword: c.MumblePassword, Version: version,
 	}
 	if c.Spawn {
 		cfg.Spawn = append([]string{self, "serve"}, c.Serve...)
@@ -89,6 +97,17 @@ func (c *loadCmd) Run() error {
 		write = report.WriteJSON
 	}
 	return errors.Join(write(os.Stdout), c.page(report))
+}
+
+// apart does all of it in a network of its own.
+func (c *loadCmd) apart() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code, err := load.Apart(ctx, os.Args[1:]...)
+	if err == nil && code != 0 {
+		os.Exit(code) // it has said why
+	}
+	return err
 }
 
 // find fills in where the server is and its token.
@@ -126,11 +145,12 @@ func (c *loadCmd) page(report *load.Report) error {
 
 // loadFloorCmd is the process of a minimal forwarder that load --floor starts.
 type loadFloorCmd struct {
+	Addr    netip.Addr    `help:"IPv4 address to receive at."`
 	Segment bool          `help:"Coalesce by UDP_SEGMENT."`
 	Wait    time.Duration `help:"How long to wait for more packets."`
 }
 
 // Run forwards until its input ends.
 func (c *loadFloorCmd) Run() error {
-	return load.RunFloor(load.FloorConfig{Segment: c.Segment, Wait: c.Wait}, os.Stdin, io.Writer(os.Stdout))
+	return load.RunFloor(load.FloorConfig{Addr: c.Addr, Segment: c.Segment, Wait: c.Wait}, os.Stdin, io.Writer(os.Stdout))
 }

@@ -37,6 +37,9 @@ type Config struct {
 	// Spawn is the command that runs a server of its own for this measurement,
 	// without the flags that say where; empty for none.
 	Spawn []string
+	// Network has the server, and what is measured beside it, in a network namespace, joined
+	// by a cable to this process's, which Apart has made.
+	Network bool
 	// FloorCommand runs RunFloor in a process of its own, which --floor needs.
 	FloorCommand []string
 	// Pin gives the server the first core and the load the second.
@@ -74,6 +77,7 @@ type Config struct {
 
 	Mumble         string // host:port of a mumble-server to measure too, "" for none
 	MumblePID      int
+	MumbleCommand  []string // that starts it, where the server is; empty when it runs
 	MumblePassword string
 
 	Version  string
@@ -144,6 +148,9 @@ func (c *Config) check() error {
 	if c.Floor && (c.FloorWait < 0 || c.FloorWait > 20*time.Millisecond) {
 		bad("--floor-wait %v: at most 20ms", c.FloorWait)
 	}
+	if c.Network && (len(c.Spawn) == 0 || c.Mumble != "" && len(c.MumbleCommand) == 0) {
+		bad("--network: the servers are started there: --spawn, and --mumble-command with --mumble")
+	}
 	if c.Mumble != "" && (c.Channels > 1 || c.Speakers == 0) {
 		bad("--mumble: one channel with speakers in it")
 	}
@@ -151,6 +158,17 @@ func (c *Config) check() error {
 		bad("--joins %d: at most 256 at once", c.Joins)
 	}
 	return errors.Join(errs...)
+}
+
+// path says what is between the server and the clients, as far as that is known.
+func (c *Config) path() string {
+	switch {
+	case c.Network:
+		return "network"
+	case len(c.Spawn) > 0:
+		return "loopback"
+	}
+	return ""
 }
 
 // clients returns how many there are.

@@ -1,9 +1,14 @@
 package load
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // FloorConfig says how a minimal forwarder sends.
 type FloorConfig struct {
+	// Addr is the IPv4 address to receive at.
+	Addr netip.Addr
 	// Segment lets packets to one listener leave as one UDP_SEGMENT send.
 	Segment bool
 	// Wait is how long the forwarder waits for more packets after one has come.

@@ -62,6 +62,9 @@ type floorPacket struct {
 // RunFloor is the process of a minimal forwarder: it writes its port to out, reads
 // its clients from in, and forwards until in ends.
 func RunFloor(cfg FloorConfig, in *os.File, out io.Writer) error {
+	if !cfg.Addr.Is4() {
+		return fmt.Errorf("load: floor: no IPv4 address: %v", cfg.Addr)
+	}
 	f := &forwarder{cfg: cfg, rx: newInbound(datagramSize), peers: map[uint64]*floorPeer{}, rooms: map[int][]*floorPeer{}, slab: make([]byte, floorSlab)}
 	var err error
 	if f.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -73,7 +76,7 @@ func RunFloor(cfg FloorConfig, in *os.File, out io.Writer) error {
 			return err
 		}
 	}
-	if err := unix.Bind(f.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := unix.Bind(f.fd, &unix.SockaddrInet4{Addr: cfg.Addr.As4()}); err != nil {
 		return err
 	}
 	bound, err := unix.Getsockname(f.fd)

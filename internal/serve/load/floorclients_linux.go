@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -81,7 +82,7 @@ func (f *floorChild) stop() {
 
 // startFloor starts a minimal forwarder and joins its clients.
 func (r *runner) startFloor(ctx context.Context, name string, args ...string) error {
-	command := append(append([]string(nil), r.cfg.FloorCommand...), args...)
+	command := slices.Concat(r.cfg.FloorCommand, []string{"--addr", r.network.host()}, args)
 	f := &floorChild{cmd: exec.Command(command[0], command[1:]...)}
 	f.cmd.Stderr = os.Stderr
 	var err error
@@ -92,7 +93,7 @@ func (r *runner) startFloor(ctx context.Context, name string, args ...string) er
 	if err != nil {
 		return err
 	}
-	if err := startOn(f.cmd, r.serverCore()); err != nil {
+	if err := startOn(f.cmd, r.serverCore(), r.network); err != nil {
 		return fmt.Errorf("starting a minimal forwarder: %w", err)
 	}
 	t := r.target(name, f.cmd.Process.Pid, f.stop)
@@ -122,7 +123,7 @@ func (r *runner) startFloor(ctx context.Context, name string, args ...string) er
 
 func (r *runner) seatAtFloor(ctx context.Context, t *target, i, port int) (floorSeat, error) {
 	s := r.cfg.newSeat(t.index, i)
-	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.ParseIP(r.network.host()), Port: port})
 	if err != nil {
 		return floorSeat{}, err
 	}

@@ -259,7 +259,7 @@ figure{margin:0}svg{width:100%;height:auto}svg text{font:12px system-ui,sans-ser
 th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--dim);font-weight:500}
 </style></head><body>
 <h1>Hubbub under load</h1>
-<p>{{with .Settings}}{{.Speakers}} speakers in each of {{.Channels}} channels, {{.Listeners}} listeners ({{.Clients}}), {{.Rate}} packets/s of {{.Size}} bytes, talk {{.Talk}}, {{.Phase}}, {{.Seconds}} s{{end}}</p>
+<p>{{with .Settings}}{{.Speakers}} speakers in each of {{.Channels}} channels, {{.Listeners}} listeners ({{.Clients}}), {{.Rate}} packets/s of {{.Size}} bytes, talk {{.Talk}}, {{.Phase}}, {{.Seconds}} s{{with .Path}}, over the {{.}}{{end}}{{end}}</p>
 <p class="dim">Hubbub {{.Version}}, {{.At}}, {{with .Host}}{{.CPU}}, {{.Cores}} cores, kernel {{.Kernel}}{{if .Pinned}}, server on core 0, load on core 1{{end}}{{end}}</p>
 {{range .Warnings}}<p><strong>Warning:</strong> {{.}}</p>{{end}}
 <div class="plots">{{range .Plots}}{{.}}{{end}}</div>

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -21,9 +22,18 @@ import (
 // floorProcess makes the test's own binary the process of a minimal forwarder.
 const floorProcess = "floor-process"
 
+// serverProcess makes it a server, which spawn gives its flags.
+const serverProcess = "server-process"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) > 5 && os.Args[1] == serverProcess {
+		if err := serve(os.Args[3], os.Args[5]); err != nil {
+			panic(err)
+		}
+		return
+	}
 	if len(os.Args) > 1 && os.Args[1] == floorProcess {
-		cfg := FloorConfig{Segment: len(os.Args) > 2}
+		cfg := FloorConfig{Addr: netip.MustParseAddr(os.Args[3]), Segment: len(os.Args) > 4}
 		if cfg.Segment {
 			cfg.Wait = 5 * time.Millisecond
 		}

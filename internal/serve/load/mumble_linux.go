@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -94,8 +96,13 @@ func (r *runner) openMumble(ctx context.Context) error {
 	if r.cfg.Mumble == "" {
 		return nil
 	}
+	stop, err := r.startMumble(ctx)
+	if err != nil {
+		return err
+	}
 	clients := make([]*mumbleClient, r.cfg.clients())
 	t := r.target("mumble", r.cfg.MumblePID, func() {
+		defer stop()
 		for _, c := range clients {
 			if c != nil {
 				_ = c.conn.Close()
@@ -107,7 +114,7 @@ func (r *runner) openMumble(ctx context.Context) error {
 			}
 		}
 	})
-	err := each(ctx, r.group, len(clients), r.cfg.Joins, func(ctx context.Context, i int) error {
+	err = each(ctx, r.group, len(clients), r.cfg.Joins, func(ctx context.Context, i int) error {
 		if err := r.joinMumble(ctx, t, i, &clients[i]); err != nil {
 			return fmt.Errorf("mumble: client %d: %w", i+1, err)
 		}
@@ -124,6 +131,34 @@ func (r *runner) openMumble(ctx context.Context) error {
 		})
 	})
 	return r.crowd.recount(ctx, t.index)
+}
+
+// startMumble starts the server, if it does not run yet, and waits until it listens.
+func (r *runner) startMumble(ctx context.Context) (stop func(), err error) {
+	if len(r.cfg.MumbleCommand) == 0 {
+		return func() {}, nil
+	}
+	cmd := exec.Command(r.cfg.MumbleCommand[0], r.cfg.MumbleCommand[1:]...)
+	cmd.Stderr = os.Stderr
+	if err := startOn(cmd, r.serverCore(), r.network); err != nil {
+		return nil, fmt.Errorf("starting mumble-server: %w", err)
+	}
+	r.cfg.MumblePID = cmd.Process.Pid
+	stop = func() { end(cmd) }
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.cfg.Mumble)
+		if err == nil {
+			return stop, conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			stop()
+			return nil, fmt.Errorf("the mumble-server that was started is not ready: %w", err)
+		case <-time.After(pollInterval):
+		}
+	}
 }
 
 func (r *runner) joinMumble(ctx context.Context, t *target, i int, out **mumbleClient) error {

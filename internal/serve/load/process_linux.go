@@ -160,15 +160,16 @@ func pinSelf(core int) error {
 	return nil
 }
 
-// startOn starts a command on one core, or on all for a negative one.
-func startOn(cmd *exec.Cmd, core int) error {
+// startOn starts a command on one core, or on all for a negative one, and in the servers'
+// namespace if they have one.
+func startOn(cmd *exec.Cmd, core int, n *network) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if core < 0 {
-		return cmd.Start()
-	}
-	// A child begins on the cores of the thread that made it.
+	// A child begins on the cores, and in the namespace, of the thread that made it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if core < 0 {
+		return n.start(cmd)
+	}
 	var before unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return err
@@ -176,7 +177,7 @@ func startOn(cmd *exec.Cmd, core int) error {
 	if err := affinity(0, core); err != nil {
 		return err
 	}
-	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
+	return errors.Join(n.start(cmd), unix.SchedSetaffinity(0, &before))
 }
 
 // server is a Hubbub server that this process started.
@@ -194,16 +195,16 @@ const (
 
 // spawn starts a server in a directory of its own and waits until it is ready. The
 // command's own flags come last, and so win.
-func spawn(ctx context.Context, command []string, core int) (*server, error) {
+func spawn(ctx context.Context, command []string, core int, n *network) (*server, error) {
 	dir, err := os.MkdirTemp("", "hubbub-load-")
 	if err != nil {
 		return nil, err
 	}
 	s := &server{dir: dir}
-	args := append([]string{command[1], "--data", dir, "--http", "127.0.0.1:0", "--udp-port=-1", "--log-level", "warn"}, command[2:]...)
+	args := append([]string{command[1], "--data", dir, "--http", n.host() + ":0", "--udp-port=-1", "--log-level", "warn"}, command[2:]...)
 	s.cmd = exec.Command(command[0], args...)
 	s.cmd.Stderr = os.Stderr
-	if err := startOn(s.cmd, core); err != nil {
+	if err := startOn(s.cmd, core, n); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("starting a server: %w", err)
 	}
@@ -241,9 +242,14 @@ func (s *server) ready(ctx context.Context) bool {
 
 // stop ends the server and removes its directory.
 func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	kill := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
-	_ = s.cmd.Wait()
-	kill.Stop()
+	end(s.cmd)
 	_ = os.RemoveAll(s.dir)
+}
+
+// end ends a command that was started, by force if it does not hear.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(stopTimeout, func() { _ = cmd.Process.Kill() })
+	_ = cmd.Wait()
+	kill.Stop()
 }

@@ -44,9 +44,17 @@ type Settings struct {
 	Rate      float64 `json:"rate"`
 	Size      int     `json:"size"`
 	Phase     string  `json:"phase"`
+	Path      string  `json:"path,omitempty"`
 	Seconds   float64 `json:"seconds"`
 	Runs      int     `json:"runs"`
 	Joins     int     `json:"joins"`
+}
+
+func (s *Settings) path() string {
+	if s.Path == "" {
+		return ""
+	}
+	return ", over the " + s.Path
 }
 
 // Join says how long listeners took from op 4: to the Session Description, and to
@@ -198,8 +206,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) WriteTable(out io.Writer) error {
 	var b strings.Builder
 	s := &r.Settings
-	fmt.Fprintf(&b, "%d speakers in each of %d channels, %d listeners (%s), %.0f packets/s of %d bytes, talk %.2g, %s, %.0f s\n",
-		s.Speakers, s.Channels, s.Listeners, s.Clients, s.Rate, s.Size, s.Talk, s.Phase, s.Seconds)
+	fmt.Fprintf(&b, "%d speakers in each of %d channels, %d listeners (%s), %.0f packets/s of %d bytes, talk %.2g, %s, %.0f s%s\n",
+		s.Speakers, s.Channels, s.Listeners, s.Clients, s.Rate, s.Size, s.Talk, s.Phase, s.Seconds, s.path())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "server\trun\tdelivered/s\tdelivery\treordered\tbad\tCPU µs/packet\tuser\tsystem\tcore\tdelay p50 ms\tp99\tmax\tload core\t")
 	for i := range r.Windows {

@@ -40,6 +40,7 @@ type runner struct {
 	round   uint32
 	report  Report
 
+	network *network // nil for this host's own
 	party   *party
 	ground  *ground
 	members []*member
@@ -76,9 +77,15 @@ func (r *runner) target(name string, pid int, stop func()) *target {
 
 // open starts what carries the clients, and a server if that is asked for.
 func (r *runner) open(ctx context.Context) error {
+	if r.cfg.Network {
+		var err error
+		if r.network, err = newNetwork(); err != nil {
+			return err
+		}
+	}
 	stop := func() {}
 	if len(r.cfg.Spawn) > 0 {
-		s, err := spawn(ctx, r.cfg.Spawn, r.serverCore())
+		s, err := spawn(ctx, r.cfg.Spawn, r.serverCore(), r.network)
 		if err != nil {
 			return err
 		}
@@ -345,7 +352,7 @@ func (r *runner) conclude(ctx context.Context) error {
 	}
 	r.report.Settings = Settings{
 		Clients: clients, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Talk: c.Talk, Rate: c.Rate,
-		Size: c.Size, Phase: c.Phase, Seconds: c.Duration.Seconds(), Runs: c.Runs, Joins: c.Joins,
+		Size: c.Size, Phase: c.Phase, Path: c.path(), Seconds: c.Duration.Seconds(), Runs: c.Runs, Joins: c.Joins,
 	}
 	if n := r.party.cuts.Load(); n > 0 {
 		r.warn("%d WebSockets were cut", n)
@@ -397,4 +404,5 @@ func (r *runner) close() {
 	if r.crowd != nil {
 		r.crowd.release()
 	}
+	r.network.close()
 }
