@@ -1,10 +1,13 @@
 package tlsmux
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +22,16 @@ type quickConn struct {
 	raw      syscall.RawConn
 	in, out  transfer
 	from, to func(uintptr) bool // methods as values, made once
+	due      due
+}
+
+// due is the deadline of writes. The runtime's poller is told of it only once a write has
+// to wait: most never do, and to set a timer and take it back costs a tenth of a heartbeat.
+type due struct {
+	mu    sync.Mutex
+	at    time.Time
+	told  bool // the poller has a deadline
+	waits bool // a write does
 }
 
 // transfer is a read or a write under way. Each kind is done by one goroutine at a time.
@@ -49,6 +62,8 @@ func (q *quickConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	q.in.mu.Lock()
+	defer q.in.mu.Unlock()
 	n, err := q.in.run(q.raw.Read, q.from, b, "read")
 	if n == 0 && err == nil {
 		err = io.EOF
@@ -61,12 +76,46 @@ func (q *quickConn) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	return q.out.run(q.raw.Write, q.to, b, "write")
+	q.out.mu.Lock()
+	defer q.out.mu.Unlock()
+	if q.late() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := q.out.run(q.raw.Write, q.to, b, "write")
+	q.wait(false)
+	return n, err
 }
 
+// late reports whether the deadline has passed that the poller was not told of.
+func (q *quickConn) late() bool {
+	q.due.mu.Lock()
+	defer q.due.mu.Unlock()
+	return !q.due.told && !q.due.at.IsZero() && !time.Now().Before(q.due.at)
+}
+
+// SetWriteDeadline is net.Conn's.
+func (q *quickConn) SetWriteDeadline(t time.Time) error {
+	q.due.mu.Lock()
+	defer q.due.mu.Unlock()
+	if q.due.at = t; !q.due.told && !q.due.waits {
+		return nil
+	}
+	return q.tell()
+}
+
+// SetDeadline is net.Conn's.
+func (q *quickConn) SetDeadline(t time.Time) error {
+	return errors.Join(q.SetReadDeadline(t), q.SetWriteDeadline(t))
+}
+
+// tell gives the poller the deadline; due.mu is held.
+func (q *quickConn) tell() error {
+	q.due.told = !q.due.at.IsZero()
+	return q.Conn.SetWriteDeadline(q.due.at)
+}
+
+// run does a transfer; mu is held.
 func (t *transfer) run(wait func(func(uintptr) bool) error, try func(uintptr) bool, b []byte, op string) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.data, t.done, t.errno = b, 0, 0
 	err := wait(try)
 	t.data = nil
@@ -93,6 +142,7 @@ func (q *quickConn) tryWrite(fd uintptr) bool {
 	for t.done < len(t.data) {
 		n, errno := call(unix.SYS_WRITE, fd, t.data[t.done:])
 		if errno == unix.EAGAIN {
+			q.wait(true)
 			return false
 		}
 		if errno != 0 {
@@ -102,6 +152,15 @@ func (q *quickConn) tryWrite(fd uintptr) bool {
 		t.done += n
 	}
 	return true
+}
+
+// wait says whether a write waits, and so whether the deadline counts.
+func (q *quickConn) wait(waits bool) {
+	q.due.mu.Lock()
+	defer q.due.mu.Unlock()
+	if q.due.waits = waits; waits && !q.due.told && !q.due.at.IsZero() {
+		_ = q.tell() // fails on a closed connection alone, as the wait does then
+	}
 }
 
 func call(number, fd uintptr, b []byte) (int, syscall.Errno) {

@@ -92,6 +92,46 @@ func TestQuickConnectionEnds(t *testing.T) {
 	}
 }
 
+// A write that has to wait does so until a deadline that was set before it, or is set while
+// it waits; one that has passed lets nothing through, and one taken back holds nothing up.
+func TestQuickConnectionKeepsDeadlinesOfWrites(t *testing.T) {
+	a, b := connected(t)
+	much := make([]byte, 16<<20)
+	for name, set := range map[string]func(){
+		"before": func() { _ = a.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) },
+		"meanwhile": func() {
+			_ = a.SetWriteDeadline(time.Time{})
+			time.AfterFunc(20*time.Millisecond, func() { _ = a.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) })
+		},
+		"both": func() { _ = a.SetDeadline(time.Now().Add(20 * time.Millisecond)) },
+	} {
+		set()
+		if n, err := a.Write(much); !errors.Is(err, os.ErrDeadlineExceeded) || n == len(much) {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, b)
+	}()
+	_ = a.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	if _, err := a.Write(much); err != nil {
+		t.Errorf("with time: %v", err)
+	}
+	_ = a.SetWriteDeadline(time.Time{})
+	_ = a.SetWriteDeadline(time.Now().Add(-time.Second))
+	if n, err := a.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline: %d bytes, %v", n, err)
+	}
+	_ = a.SetWriteDeadline(time.Time{})
+	if _, err := a.Write([]byte("in time")); err != nil {
+		t.Errorf("without one: %v", err)
+	}
+	_ = a.Close()
+	<-drained
+}
+
 func TestQuickConnectionAllocatesNothing(t *testing.T) {
 	a, b := connected(t)
 	buffer := make([]byte, 16)
