@@ -46,6 +46,7 @@ type Conn struct {
 	doze   time.Duration
 	dozing time.Duration // what the timer ticks with: datagrams wake nobody
 	rx, tx vectors
+	aside  aside
 
 	// Methods as values, made once, and what the first reads into and has read.
 	receiveNow, timeUp func(uintptr) bool
@@ -108,7 +109,7 @@ func Reserve(addr netip.Addr, port uint16) (*Conn, error) {
 }
 
 func reserve(addr netip.Addr, port uint16) (*Conn, error) {
-	c := &Conn{fd: -1, timer: -1, epoll: -1, inet6: addr.Is6()}
+	c := &Conn{fd: -1, timer: -1, epoll: -1, aside: aside{fd: -1}, inet6: addr.Is6()}
 	if err := c.open(addr, port); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("udp: listening on port %d: %w", port, err)
@@ -126,7 +127,7 @@ func Keep(f *os.File) (*Conn, error) { return inherit(f, func(*Conn) error { ret
 
 func inherit(f *os.File, watch func(*Conn) error) (*Conn, error) {
 	defer func() { _ = f.Close() }()
-	c := &Conn{timer: -1, epoll: -1}
+	c := &Conn{timer: -1, epoll: -1, aside: aside{fd: -1}}
 	var err error
 	if c.fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("udp: inheriting a socket: %w", os.NewSyscallError("fcntl", err))
@@ -195,11 +196,7 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	var name unix.Sockaddr = &unix.SockaddrInet6{Addr: addr.As16(), Port: int(port)}
-	if !c.inet6 {
-		name = &unix.SockaddrInet4{Addr: addr.As4(), Port: int(port)}
-	}
-	if err := unix.Bind(c.fd, name); err != nil {
+	if err := unix.Bind(c.fd, sockaddr(netip.AddrPortFrom(addr, port), c.inet6)); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
 	bound, err := unix.Getsockname(c.fd)
@@ -214,6 +211,13 @@ func (c *Conn) open(addr netip.Addr, port uint16) (err error) {
 	}
 	c.local = netip.AddrPortFrom(addr, port)
 	return nil
+}
+
+func sockaddr(addr netip.AddrPort, inet6 bool) unix.Sockaddr {
+	if inet6 {
+		return &unix.SockaddrInet6{Addr: addr.Addr().As16(), Port: int(addr.Port())}
+	}
+	return &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
 }
 
 // watch brings the socket and the timer before the runtime's poller.
@@ -245,13 +249,7 @@ func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 // where the program returns 0. It sees the UDP header's 8 bytes and then the payload.
 // The kernel counts what it drops among Dropped.
 func (c *Conn) Filter(program []bpf.RawInstruction) error {
-	filter := make([]unix.SockFilter, len(program))
-	for i, in := range program {
-		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
-	}
-	err := unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)})
-	return os.NewSyscallError("setsockopt", err)
+	return attach(c.fd, unix.SO_ATTACH_FILTER, program)
 }
 
 // Wake makes the read that waits now, or the next that would, return at once. After
@@ -329,16 +327,20 @@ func (c *Conn) settle() error {
 		return nil
 	}
 	c.dozing = c.doze
-	return errors.Join(c.tick(c.doze, c.doze), c.hear(c.doze == 0))
+	awake := c.doze == 0
+	return errors.Join(c.tick(c.doze, c.doze), c.listenTo(c.fd, awake), c.arm(awake))
 }
 
 // pause waits for more datagrams, and for Wake.
 func (c *Conn) pause() error {
-	if err := errors.Join(c.tick(c.gather, 0), c.hear(false)); err != nil {
+	if err := errors.Join(c.tick(c.gather, 0), c.listenTo(c.fd, false)); err != nil {
 		return err
 	}
-	err := c.park(c.timeUp)
-	return errors.Join(err, c.hear(true))
+	err := errors.Join(c.park(c.timeUp), c.listenTo(c.fd, true))
+	if c.aside.fd >= 0 && !c.aside.armed {
+		err = errors.Join(err, c.tick(c.aside.every, 0))
+	}
+	return err
 }
 
 // tick sets the timer: when it goes off first, and how often after that; 0 is never.
@@ -351,13 +353,13 @@ func (c *Conn) tick(first, again time.Duration) error {
 	return nil
 }
 
-// hear sets whether datagrams wake the reader.
-func (c *Conn) hear(them bool) error {
+// listenTo sets whether a socket's datagrams wake the reader.
+func (c *Conn) listenTo(fd int, them bool) error {
 	var events uint32
 	if them {
 		events = unix.EPOLLIN
 	}
-	err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: events})
+	err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
@@ -369,14 +371,13 @@ func (c *Conn) tryTimer(uintptr) bool {
 	return errno == 0 || c.woken.Load()
 }
 
-func (c *Conn) receive(ms []Message) (int, error) {
-	ms = ms[:min(len(ms), Batch)]
+func (c *Conn) receiveFrom(fd int, ms []Message) (int, error) {
 	for i := range ms {
 		c.rx.iovecs[i].Base = &ms[i].Buffer[0]
 		c.rx.iovecs[i].SetLen(len(ms[i].Buffer))
 		c.rx.headers[i].Namelen = unix.SizeofSockaddrInet6
 	}
-	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(c.fd),
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd),
 		uintptr(unsafe.Pointer(&c.rx.headers)), uintptr(len(ms)), unix.MSG_DONTWAIT, 0, 0)
 	switch errno {
 	case 0:
@@ -438,12 +439,20 @@ func networkOrder(port uint16) uint16 {
 	return binary.NativeEndian.Uint16(b[:])
 }
 
-// Dropped returns how many datagrams the kernel dropped since the socket was opened
-// because its receive buffer was full.
+// Dropped returns how many datagrams the kernel dropped since the socket was opened,
+// because its receive buffer was full or by the Filter.
 func (c *Conn) Dropped() uint64 {
+	drops := droppedAt(c.fd)
+	if c.aside.fd >= 0 {
+		drops += droppedAt(c.aside.fd)
+	}
+	return drops
+}
+
+func droppedAt(fd int) uint64 {
 	var info [droppedIndex + 1]uint32
 	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return 0
@@ -462,11 +471,11 @@ func (c *Conn) Close() error {
 	} else if c.epoll >= 0 {
 		err = unix.Close(c.epoll)
 	}
-	for _, fd := range []int{c.fd, c.timer} {
+	for _, fd := range []int{c.fd, c.timer, c.aside.fd} {
 		if fd >= 0 {
 			err = errors.Join(err, unix.Close(fd))
 		}
 	}
-	c.fd, c.timer, c.epoll = -1, -1, -1
+	c.fd, c.timer, c.epoll, c.aside.fd = -1, -1, -1, -1
 	return err
 }

@@ -72,6 +72,9 @@ func (c *Conn) Gather(time.Duration) {}
 // Doze does nothing: each datagram wakes the reader.
 func (c *Conn) Doze(time.Duration) {}
 
+// Aside is Linux's.
+func (c *Conn) Aside([]bpf.RawInstruction, time.Duration) error { return errors.ErrUnsupported }
+
 // ReadBatch fills messages with datagrams that have arrived, or waits for some. It
 // returns 0 when none came in time or on Wake, and an error only when the socket is
 // of no more use.

@@ -1,9 +1,12 @@
 package udp
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/net/bpf"
 )
 
 // memoryQueue is how many datagrams wait at a Memory before more are lost.
@@ -63,6 +66,9 @@ func (m *Memory) Gather(time.Duration) {}
 
 // Doze does nothing, for the same reason.
 func (m *Memory) Doze(time.Duration) {}
+
+// Aside is not needed: nobody is woken by a Memory's datagrams at a price.
+func (m *Memory) Aside([]bpf.RawInstruction, time.Duration) error { return errors.ErrUnsupported }
 
 // ReadBatch is Conn's.
 func (m *Memory) ReadBatch(ms []Message, wait time.Duration) (int, error) {

@@ -1,6 +1,9 @@
 package media
 
 import (
+	"errors"
+	"time"
+
 	"golang.org/x/net/bpf"
 
 	"hubbub.dev/hubbub/internal/core/native"
@@ -13,6 +16,9 @@ const (
 	// packet with the shortest tag of SRTP, or of an SRTCP packet with its index.
 	leastHandshake = 13
 	leastMedia     = 22
+
+	// keepaliveWait is how long keepalives lie at most where they come more often.
+	keepaliveWait = 10 * time.Millisecond
 
 	stunCookie      = 0x2112A442
 	discoveryPrefix = 0x00010046 // a request, and the length of what follows
@@ -52,4 +58,27 @@ func filter() ([]bpf.RawInstruction, error) {
 		drop:   bpf.RetConstant{},
 	}
 	return bpf.Assemble(program)
+}
+
+// keepalives is the program by which the kernel puts aside what has a keepalive's size. A
+// flood of such fills a buffer of its own, and media goes by it.
+func keepalives() ([]bpf.RawInstruction, error) {
+	return bpf.Assemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtLen},
+		bpf.JumpIf{Val: native.PingSize, SkipFalse: 1},
+		bpf.RetConstant{Val: 1},
+		bpf.RetConstant{},
+	})
+}
+
+// putAside spares the worker the wake-ups for native clients' keepalives.
+func (w *worker) putAside() {
+	program, err := keepalives()
+	if err == nil {
+		err = w.socket.Aside(program, keepaliveWait)
+	}
+	if w.apart = err == nil; !w.apart && !errors.Is(err, errors.ErrUnsupported) {
+		// It saves work and is not needed.
+		w.log.Warn("each keepalive wakes a media worker", "worker", w.index, "error", err)
+	}
 }

@@ -122,3 +122,28 @@ func TestKernelFilters(t *testing.T) {
 		t.Errorf("%d datagrams were dropped, want 100", n)
 	}
 }
+
+// TestKeepalivesProgram puts aside what has a keepalive's size, and nothing else.
+func TestKeepalivesProgram(t *testing.T) {
+	raw, err := keepalives()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, ok := bpf.Disassemble(raw)
+	if !ok {
+		t.Fatalf("not understood: %v", raw)
+	}
+	vm, err := bpf.NewVM(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := range 200 {
+		want := 0
+		if size == native.PingSize {
+			want = 1
+		}
+		if got, err := vm.Run(make([]byte, size)); got != want || err != nil {
+			t.Errorf("%d bytes: %d, %v", size, got, err)
+		}
+	}
+}

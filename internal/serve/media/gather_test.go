@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"hubbub.dev/hubbub/internal/core/clock"
+	"hubbub.dev/hubbub/internal/core/native"
 	"hubbub.dev/hubbub/internal/edge/udp"
 	"hubbub.dev/hubbub/proto"
 )
@@ -168,5 +169,28 @@ func TestIdleWorkerWakesSeldom(t *testing.T) {
 	}
 	if window(idleFrom-1, 0); g.doze != 0 {
 		t.Fatalf("few clients: waits for %v", g.doze)
+	}
+}
+
+// TestKeepalivesApartAreNoReason has a keepalive that woke nobody be answered, and count
+// neither for staying awake nor for a doze.
+func TestKeepalivesApartAreNoReason(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		b := newBench(t)
+		s, _ := b.native(1, proto.ModeAES256GCM)
+		b.apart = apart
+		done, keepalives := b.gather.done, b.gather.keepalives
+		b.write(s, make([]byte, native.PingSize))
+		b.step(0)
+		if b.read(s) == nil {
+			t.Fatal("no answer")
+		}
+		b.gather.done++ // as run counts what it has read
+		if apart && (b.gather.done != done || b.gather.keepalives != keepalives) {
+			t.Errorf("%d to do, %d keepalives", b.gather.done-done, b.gather.keepalives-keepalives)
+		}
+		if !apart && (b.gather.done != done+1 || b.gather.keepalives != keepalives+1) {
+			t.Errorf("in one socket: %d to do, %d keepalives", b.gather.done-done, b.gather.keepalives-keepalives)
+		}
 	}
 }

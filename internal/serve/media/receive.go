@@ -245,7 +245,11 @@ func (w *worker) receiveOther(now clock.Time, addr netip.AddrPort, pkt []byte) {
 		w.stranger(now, addr, known, strayUnknown)
 		return
 	}
-	w.gather.keepalives++
+	if w.apart {
+		w.gather.done-- // no reason to doze, nor to stay awake
+	} else {
+		w.gather.keepalives++
+	}
 	w.peers[slot].ping(now)
 	if sequence, ok := native.ParsePing(pkt); ok {
 		w.queue(native.PutPong(w.next(), sequence), addr)

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/bpf"
+
 	"hubbub.dev/hubbub/internal/core/clock"
 	"hubbub.dev/hubbub/internal/core/ledger"
 	"hubbub.dev/hubbub/internal/core/sfu"
@@ -41,6 +43,7 @@ type socket interface {
 	ReadBatch(ms []udp.Message, wait time.Duration) (int, error)
 	Gather(wait time.Duration)
 	Doze(interval time.Duration)
+	Aside(program []bpf.RawInstruction, every time.Duration) error
 	WriteBatch(ms []udp.Message) (sent int)
 	Wake()
 	Dropped() uint64
@@ -57,6 +60,7 @@ type worker struct {
 	legacy      bool
 	certificate tls.Certificate
 	log         *slog.Logger
+	apart       bool // keepalives wake nobody where they are many
 	sink        Sink
 	group       *run.Group
 
@@ -120,6 +124,7 @@ func newWorker(index int, s socket, certificate tls.Certificate, cfg Config, m *
 		forwarding.Records = ledger.NewTable(m.streams, &m.heading.streams)
 	}
 	w.router = sfu.New(forwarding)
+	w.putAside()
 	w.published.Store(&WorkerStats{Port: s.LocalAddr().Port()})
 	return w
 }
