@@ -42,6 +42,7 @@ type loadCmd struct {
 	Rate      float64       `default:"50" help:"Packets a second of one who talks."`
 	Size      int           `default:"140" help:"Payload bytes of a packet."`
 	Phase     string        `enum:"even,burst" default:"even" help:"Speakers' packets: even over the interval, or in one burst."`
+	Settle    time.Duration `help:"How long clients talk and listen before the first measurement."`
 	Duration  time.Duration `default:"15s" help:"Length of a measurement."`
 	Runs      int           `default:"1" help:"Measurements of each server; medians are given."`
 	Joins     int           `default:"4" help:"Clients that join at once."`
@@ -74,7 +75,7 @@ func (c *loadCmd) Run() error {
 	cfg := load.Config{
 		URL: c.URL, Token: c.Token, CA: c.CA, PID: c.PID, FloorCommand: []string{self, "load-floor"}, Pin: c.Spawn && c.Pin, Network: c.Network,
 		Mode: c.Mode, Browser: c.Browser, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Guilds: c.Guilds, Channel: proto.Snowflake(c.Channel), Hear: c.Hear,
-		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Offload: c.Offload, Events: c.Events,
+		Talk: c.Talk, Rate: c.Rate, Size: c.Size, Phase: c.Phase, Settle: c.Settle, Duration: c.Duration, Runs: c.Runs, Joins: c.Joins, Offload: c.Offload, Events: c.Events,
 		Floor: c.Floor, FloorWait: c.FloorWait, Ramp: c.Ramp, Step: c.Step,
 		Mumble: c.Mumble, MumblePID: c.MumblePID, MumbleCommand: strings.Fields(c.MumbleCommand), MumblePassword: c.MumblePassword, Version: version,
 	}

@@ -60,6 +60,7 @@ type Config struct {
 	Rate     float64 // packets a second while talking
 	Size     int     // payload bytes
 	Phase    string  // PhaseEven or PhaseBurst
+	Settle   time.Duration // between the last join and the first measurement, while all talk
 	Duration time.Duration
 	Runs     int // measurements of each server
 	Joins    int // that go on at once
@@ -141,6 +142,9 @@ func (c *Config) check() error {
 	}
 	if c.Duration < 100*time.Millisecond || c.Duration > time.Hour || c.Runs > 100 {
 		bad("--duration %v, --runs %d: between 100ms and 1h, at most 100 runs", c.Duration, c.Runs)
+	}
+	if c.Settle < 0 || c.Settle > time.Hour {
+		bad("--settle %v: at most 1h", c.Settle)
 	}
 	if c.Ramp && (c.Speakers == 0 || c.Step < 100*time.Millisecond) {
 		bad("--ramp needs --speakers and a --step of at least 100ms")

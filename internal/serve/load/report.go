@@ -45,6 +45,7 @@ type Settings struct {
 	Size      int     `json:"size"`
 	Phase     string  `json:"phase"`
 	Path      string  `json:"path,omitempty"`
+	Settle    float64 `json:"settle,omitempty"` // s
 	Seconds   float64 `json:"seconds"`
 	Runs      int     `json:"runs"`
 	Joins     int     `json:"joins"`

@@ -352,7 +352,7 @@ func (r *runner) conclude(ctx context.Context) error {
 	}
 	r.report.Settings = Settings{
 		Clients: clients, Speakers: c.Speakers, Listeners: c.Listeners, Channels: c.Channels, Talk: c.Talk, Rate: c.Rate,
-		Size: c.Size, Phase: c.Phase, Path: c.path(), Seconds: c.Duration.Seconds(), Runs: c.Runs, Joins: c.Joins,
+		Size: c.Size, Phase: c.Phase, Path: c.path(), Settle: c.Settle.Seconds(), Seconds: c.Duration.Seconds(), Runs: c.Runs, Joins: c.Joins,
 	}
 	if n := r.party.cuts.Load(); n > 0 {
 		r.warn("%d WebSockets were cut", n)

@@ -43,6 +43,9 @@ func (u usage) add(o usage) usage { return usage{u.server.add(o.server), u.load.
 // measure takes turns between the targets, slice by slice, so that what changes on the
 // host in the meantime changes for all.
 func (r *runner) measure(ctx context.Context) error {
+	if err := r.pass(ctx, r.cfg.Settle, "settling", r.drawn); err != nil {
+		return err
+	}
 	length, turns := r.cfg.Duration, 1
 	if len(r.targets) > 1 {
 		turns = max(1, int(r.cfg.Duration/sliceLength))
