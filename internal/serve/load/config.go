@@ -56,10 +56,10 @@ type Config struct {
 	// listeners hear there.
 	Channel  proto.Snowflake
 	Hear     int
-	Talk     float64 // share of the time that a speaker talks
-	Rate     float64 // packets a second while talking
-	Size     int     // payload bytes
-	Phase    string  // PhaseEven or PhaseBurst
+	Talk     float64       // share of the time that a speaker talks
+	Rate     float64       // packets a second while talking
+	Size     int           // payload bytes
+	Phase    string        // PhaseEven or PhaseBurst
 	Settle   time.Duration // between the last join and the first measurement, while all talk
 	Duration time.Duration
 	Runs     int // measurements of each server
