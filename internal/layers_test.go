@@ -18,8 +18,8 @@ const module = "hubbub.dev/hubbub/"
 // coreMay lists, for each core package, the other core packages it may import.
 // clock and rtp are open to all of them.
 var coreMay = map[string][]string{
-	"browser":    {"ledger"},
-	"native":     {"ledger"},
+	"browser":    {"ledger", "warm"},
+	"native":     {"ledger", "warm"},
 	"relay":      {"native", "sfu"},
 	"sfu":        {"bwe", "ledger"},
 	"session":    {"guild", "token"},

@@ -10,6 +10,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"fmt"
+
+	"hubbub.dev/hubbub/internal/core/warm"
 )
 
 // Profile is a DTLS-SRTP protection profile by its number in the IANA registry.
@@ -86,6 +88,7 @@ type suite interface {
 	indexEnd() int
 	overheadRTP() int
 	overheadRTCP() int
+	touch() byte
 }
 
 // encrypted is the E bit before the SRTCP index (RFC 3711 section 3.4).
@@ -123,6 +126,7 @@ func newGCM(master cipher.Block, salt []byte) (*gcm, error) {
 		if k.aead, err = cipher.NewGCM(block); err != nil {
 			return nil, fmt.Errorf("browser: SRTP session key: %w", err)
 		}
+		k.keys = warm.Of(k.aead)
 		copy(k.salt[:], derive(master, salt, label+labelSalt, len(k.salt)))
 	}
 	return g, nil

@@ -163,6 +163,9 @@ func NewOutbound(p Profile, key, salt []byte) (*Outbound, error) {
 	return &Outbound{suite: s}, nil
 }
 
+// Touch reads ahead what Seal takes (package warm).
+func (out *Outbound) Touch() byte { return out.suite.touch() }
+
 // Seal writes into dst the SRTP packet with this header, audio level and payload,
 // and returns its size, or 0 when dst is shorter than the header, the payload and
 // Overhead. The payload must not overlap dst. The SSRC, roc and sequence number must

@@ -387,3 +387,29 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// TestTouchChangesNothing reads ahead and seals as without.
+func TestTouchChangesNothing(t *testing.T) {
+	for _, profile := range []Profile{AEADAES128GCM, AESCM128SHA180} {
+		keying := make([]byte, profile.MaterialSize())
+		_, _, key, salt, err := KeysFromExporter(keying, profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sealed [2][]byte
+		for i := range sealed {
+			out, err := NewOutbound(profile, key, salt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 {
+				out.Touch()
+			}
+			sealed[i] = make([]byte, 200)
+			sealed[i] = sealed[i][:out.Seal(sealed[i], rtp.Header{SSRC: 1, Sequence: 2}, rtp.LevelExtension{}, []byte("voice"), 0)]
+		}
+		if !bytes.Equal(sealed[0], sealed[1]) {
+			t.Errorf("%v: %x became %x", profile, sealed[0], sealed[1])
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"hubbub.dev/hubbub/internal/core/rtp"
+	"hubbub.dev/hubbub/internal/core/warm"
 )
 
 // Mode is a transport encryption mode by its name on the voice gateway.
@@ -57,9 +58,10 @@ type Transport struct {
 
 	reserved uint32 // nonces below are written down as used
 
+	keys warm.Object // the AEAD's
+
 	replay replay
 	record *Record // nil: they need not be
-
 }
 
 // New returns the transport of a peer under the secret key of its Session
@@ -84,9 +86,12 @@ func New(mode Mode, key [32]byte) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("native: mode %s: %w", mode, err)
 	}
-	t.width = uint8(t.aead.NonceSize())
+	t.width, t.keys = uint8(t.aead.NonceSize()), warm.Of(t.aead)
 	return t, nil
 }
+
+// Touch reads ahead what Seal and Open take (package warm).
+func (t *Transport) Touch() byte { return t.keys.Touch() }
 
 // Nonce returns the number that the next packet will be sealed under.
 func (t *Transport) Nonce() uint32 { return t.sent }

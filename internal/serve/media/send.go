@@ -15,6 +15,9 @@ const (
 	// is as long as its neighbours and leaves with them: about a sixth of a voice
 	// packet for half or more of its way through the kernel.
 	maxPadding = 32
+	// touchAhead is for how many listeners what sealing takes is read ahead: 12 lines each,
+	// a fourth of the nearest cache together.
+	touchAhead = 16
 )
 
 // outbox gathers sealed packets in one slab. Packets to one address that are put in
@@ -66,7 +69,10 @@ func (w *worker) deliver(f *sfu.Fanout) {
 	}
 	w.padLikeNeighbours(f.Packets)
 	w.gather.delivered += len(f.Packets) * len(f.To)
-	for _, to := range f.To {
+	for i, to := range f.To {
+		if i%touchAhead == 0 {
+			w.touch(f.To[i:min(i+touchAhead, len(f.To))])
+		}
 		p := &w.peers[to]
 		if p.window != w.gather.window {
 			p.window = w.gather.window
@@ -92,6 +98,18 @@ func (w *worker) deliver(f *sfu.Fanout) {
 				size = p.browser.out.SealPadded(out, header, level, d.Payload, w.padding[i], roc)
 			}
 			w.queue(size, p.addr)
+		}
+	}
+}
+
+// touch reads ahead what sealing for some peers takes.
+func (w *worker) touch(peers []sfu.Slot) {
+	for _, slot := range peers {
+		switch p := &w.peers[slot]; {
+		case p.native != nil:
+			w.touched ^= p.native.Touch()
+		case p.browser != nil && p.browser.out != nil:
+			w.touched ^= p.browser.out.Touch()
 		}
 	}
 }

@@ -81,6 +81,7 @@ type worker struct {
 	packet  sfu.Packet
 	fanout  sfu.Fanout
 	padding []uint8 // of fanout's packets
+	touched byte
 	report  sfu.Report
 	events  []sfu.Event
 

@@ -386,8 +386,16 @@ func BenchmarkLoop(b *testing.B) {
 // members came in no order: what a worker needs of them has left the caches.
 func BenchmarkRooms(b *testing.B) {
 	const speakers, listeners = 5, 5
-	for _, rooms := range []int{1, 50, 500} {
-		b.Run(fmt.Sprint(rooms*(speakers+listeners), "-peers"), func(b *testing.B) {
+	for _, rooms := range []int{1, 50, 500, -500} {
+		name, cold := fmt.Sprint(max(rooms, -rooms)*(speakers+listeners), "-peers"), rooms < 0
+		if cold {
+			rooms, name = -rooms, name+"/cold"
+		}
+		b.Run(name, func(b *testing.B) {
+			var other []byte
+			if cold {
+				other = make([]byte, 64<<20)
+			}
 			w := newBenchOver(b, newMemory(rooms*(speakers+listeners)+8))
 			crypts := make([]voice.Encrypter, rooms)
 			for i := range rooms * (speakers + listeners) {
@@ -418,6 +426,9 @@ func BenchmarkRooms(b *testing.B) {
 				in[0].Addr = address(1 + room)
 				w.now = w.now.Add(20 * time.Millisecond)
 				w.nextHousekeeping = w.now.Add(time.Hour)
+				for i := 0; i < len(other); i += 64 {
+					other[i]++ // leaves nothing of the peers in the caches
+				}
 				began := monotonic.Now()
 				w.turn(w.now, in)
 				spent += monotonic.Now().Sub(began)
