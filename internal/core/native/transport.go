@@ -58,8 +58,7 @@ type Transport struct {
 
 	reserved uint32 // nonces below are written down as used
 
-	keys warm.Object // the AEAD's
-
+	keys   warm.Object // the AEAD's
 	replay replay
 	record *Record // nil: they need not be
 }

@@ -24,7 +24,7 @@ const (
 //
 //	armed ──── two looks near each other brought some ───► unarmed: the timer wakes for them
 //	  ▲  they wake the reader                                 │
-//	  └──────────────── a look brought none ──────────────────┘
+//	  └────── a look brought none, or was too late ───────────┘
 type aside struct {
 	fd      int // -1: there is none
 	every   time.Duration
@@ -141,7 +141,7 @@ func (c *Conn) look(ms []Message, must bool) (int, error) {
 	if often {
 		return n, errors.Join(c.arm(false), c.tick(a.every, 0))
 	}
-	return n, c.arm(n == 0 || a.armed)
+	return n, c.arm(true)
 }
 
 // arm sets whether datagrams aside wake the reader.

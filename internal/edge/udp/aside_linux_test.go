@@ -83,7 +83,17 @@ func TestAside(t *testing.T) {
 			t.Errorf("%s: read %q, armed %v", bind, got, b.aside.armed)
 		}
 		send("5")
-		if got := collect(t, b, 1); string(got[0].Buffer) != "5" {
+		if got := collect(t, b, 1); string(got[0].Buffer) != "5" || b.aside.armed {
+			t.Errorf("%s: read %q, armed %v", bind, got[0].Buffer, b.aside.armed)
+		}
+		// A look that comes so late that the timer is over, as after a pause of the process.
+		b.aside.next, b.aside.brought = time.Time{}, time.Time{}
+		send("6")
+		if got := now(t, b); !slices.Equal(got, []string{"6"}) || !b.aside.armed {
+			t.Errorf("%s: read %q, armed %v", bind, got, b.aside.armed)
+		}
+		send("7")
+		if got := collect(t, b, 1); string(got[0].Buffer) != "7" {
 			t.Errorf("%s: read %q", bind, got[0].Buffer)
 		}
 	}

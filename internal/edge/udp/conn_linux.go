@@ -440,19 +440,12 @@ func networkOrder(port uint16) uint16 {
 }
 
 // Dropped returns how many datagrams the kernel dropped since the socket was opened,
-// because its receive buffer was full or by the Filter.
+// because its receive buffer was full or by the Filter. Those aside are not among them:
+// they say nothing of whether the reader keeps up.
 func (c *Conn) Dropped() uint64 {
-	drops := droppedAt(c.fd)
-	if c.aside.fd >= 0 {
-		drops += droppedAt(c.aside.fd)
-	}
-	return drops
-}
-
-func droppedAt(fd int) uint64 {
 	var info [droppedIndex + 1]uint32
 	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(c.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return 0

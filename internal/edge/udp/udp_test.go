@@ -259,7 +259,7 @@ func collectQuietly(c endpoint, ms []Message, count int) {
 	for count > 0 {
 		n, err := c.ReadBatch(ms, patience)
 		if n == 0 || err != nil {
-			return
+			panic("what was sent did not come")
 		}
 		count -= n
 	}

@@ -13,10 +13,10 @@ import (
 	"hubbub.dev/hubbub/proto"
 )
 
-// filterVM runs the filter as the kernel does.
-func filterVM(t testing.TB) func(payload []byte) (passes bool) {
+// machine runs a program as the kernel does.
+func machine(t testing.TB, assemble func() ([]bpf.RawInstruction, error)) *bpf.VM {
 	t.Helper()
-	raw, err := filter()
+	raw, err := assemble()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +28,13 @@ func filterVM(t testing.TB) func(payload []byte) (passes bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return vm
+}
+
+// filterVM runs the filter.
+func filterVM(t testing.TB) func(payload []byte) (passes bool) {
+	t.Helper()
+	vm := machine(t, filter)
 	return func(payload []byte) bool {
 		n, err := vm.Run(append(make([]byte, udpHeader), payload...))
 		if err != nil {
@@ -125,18 +132,7 @@ func TestKernelFilters(t *testing.T) {
 
 // TestKeepalivesProgram puts aside what has a keepalive's size, and nothing else.
 func TestKeepalivesProgram(t *testing.T) {
-	raw, err := keepalives()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, ok := bpf.Disassemble(raw)
-	if !ok {
-		t.Fatalf("not understood: %v", raw)
-	}
-	vm, err := bpf.NewVM(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	vm := machine(t, keepalives)
 	for size := range 200 {
 		want := 0
 		if size == native.PingSize {
