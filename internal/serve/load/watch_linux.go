@@ -114,7 +114,7 @@ func (r *runner) cpu(t *target) (u usage) {
 	if t.pid != 0 {
 		u.server, _ = cpuOf(t.pid)
 	}
-	u.load, _ = cpuOf(os.Getpid())
+	u.load, _ = cpuOfOne(os.Getpid()) // without the servers, which are its children
 	return u
 }
 
