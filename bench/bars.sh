@@ -4,7 +4,7 @@
 # after the directory are the only measurements to make.
 #
 #   bench/bars.sh /tmp/bars
-#   bench/bars.sh /tmp/bars native network-native
+#   bench/bars.sh /tmp/bars network-native peers-10
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: bench/bars.sh DIRECTORY [NAME...]}
