@@ -87,6 +87,7 @@ func TestEveryKindOfClientHearsEverything(t *testing.T) {
 		"many browsers": func(c *Config) { c.Browser, c.Speakers = true, sourcesPerInbound+2 },
 		"spurts":        func(c *Config) { c.Talk = 0.5 },
 		"burst":         func(c *Config) { c.Phase = PhaseBurst },
+		"settled":       func(c *Config) { c.Settle = 200 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := small(t)
@@ -168,6 +169,7 @@ func TestChannelThatIsNotThere(t *testing.T) {
 		"channels": func(c *Config) { c.Channel, c.Channels = 1, 2 },
 		"hear":     func(c *Config) { c.Speakers, c.Hear = 0, 1 },
 		"speakers": func(c *Config) { c.Channel, c.Hear = 1, 1 },
+		"settle":   func(c *Config) { c.Settle = -1 },
 	} {
 		cfg := cfg
 		cfg.Channel = 0
